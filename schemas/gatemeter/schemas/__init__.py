@@ -1,0 +1,1 @@
+"""Contracts: Avro schemas, their codec and fingerprints, ClickHouse tables, signatures, limits. Imports nothing of ours."""
