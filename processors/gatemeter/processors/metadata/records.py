@@ -1,0 +1,192 @@
+"""Metadata records as entries: what a decoded record of each kind must satisfy before it may have an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from gatemeter.processors.metadata.cards import ANY_CLASS, RateLine, make_card
+from gatemeter.processors.metadata.entries import (
+    DatedPlan,
+    Gateway,
+    GatewayKey,
+    LatencyThresholds,
+    MetadataError,
+    Parameters,
+    Plan,
+    PolicyPrice,
+    PolicyPrices,
+    Tenant,
+    check_range,
+)
+from gatemeter.processors.metadata.hashing import card_content_hash
+from gatemeter.processors.metadata.views import Entry, RateCard
+from gatemeter.schemas import limits
+from gatemeter.schemas.codec import Decoded
+from gatemeter.schemas.tables import BUCKETS, METERS
+
+GATEWAY_KINDS: Final = ("api_gateway", "inference_proxy", "agent_runtime", "policy_point")
+RETRY_RULES: Final = ("all_provider_charged", "final_only")
+CACHE_RULES: Final = ("free",)
+WORKLOAD_CLASSES: Final = ("realtime", "batch", ANY_CLASS)
+REQUEST_FEE: Final = "request"
+
+
+def entry_of(decoded: Decoded) -> Entry:
+    """The entry of a decoded metadata record. Raises `MetadataError`, naming the field and the range."""
+    build = _BUILDERS.get(decoded.name)
+    if build is None:
+        raise MetadataError(f"{decoded.name} is no kind of metadata; known are {', '.join(sorted(_BUILDERS))}")
+    return build(decoded.datum)
+
+
+def check_text(name: str, value: str) -> str:
+    """Raises `MetadataError` unless `value` is 1 to 256 characters without surrounding blanks."""
+    if not 0 < len(value) <= 256 or value != value.strip():
+        raise MetadataError(f"{name} must be 1 to 256 characters without blanks around them, got {value!r}")
+    return value
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+    """Raises `MetadataError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise MetadataError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return value
+
+
+def check_currency(value: str) -> str:
+    """Raises `MetadataError` unless `value` looks like an ISO 4217 code."""
+    if not (len(value) == 3 and value.isascii() and value.isalpha() and value.isupper()):
+        raise MetadataError(f"currency must be an ISO 4217 code such as USD, got {value!r}")
+    return value
+
+
+def check_price(name: str, pico: int) -> int:
+    """A price of one unit of a bucket, a meter or `request`. Raises `MetadataError` above its limit or below 0."""
+    if name in BUCKETS:
+        high, unit = limits.MAX_RATE_PICO_PER_TOKEN, "pico a token"
+    elif name in METERS or name == REQUEST_FEE:
+        high, unit = limits.MAX_FEE_PICO[name], "pico a unit"
+    else:
+        known = ", ".join((*BUCKETS, *METERS, REQUEST_FEE))
+        raise MetadataError(f"price of {name!r}: no such bucket or fee; known are {known}")
+    check_range(f"price of {name}", pico, 0, high, f"0 to {high} {unit}")
+    return pico
+
+
+def _dates(datum: Mapping[str, Any]) -> dict[str, int | None]:
+    return {"effective_from_us": datum["effective_from"], "effective_to_us": datum["effective_to"]}
+
+
+def _tenant(datum: Mapping[str, Any]) -> Tenant:
+    return Tenant(
+        check_text("tenant_id", datum["tenant_id"]),
+        check_text("plan_id", datum["plan_id"]),
+        datum["name"],
+        datum["cost_centre"],
+        datum["business_unit"] or "",
+        datum["organisation"] or "",
+        frozenset(check_text("apps", app) for app in datum["apps"]),
+        **_dates(datum),  # type: ignore[arg-type]
+    )
+
+
+def _plan(datum: Mapping[str, Any]) -> DatedPlan:
+    check_range("markup_ppm", datum["markup_ppm"], 0, limits.MAX_MARKUP_PPM, f"0 to {limits.MAX_MARKUP_PPM}")
+    plan = Plan(
+        check_text("plan_id", datum["plan_id"]),
+        datum["markup_ppm"],
+        check_choice("retry_rule", datum["retry_rule"], RETRY_RULES),
+        check_choice("cache_rule", datum["cache_rule"], CACHE_RULES),
+        datum["accept_claimed_identity"],
+    )
+    return DatedPlan(plan, **_dates(datum))  # type: ignore[arg-type]
+
+
+def _policy_prices(datum: Mapping[str, Any]) -> PolicyPrices:
+    prices_id, currency = check_text("prices_id", datum["prices_id"]), check_currency(datum["currency"])
+    prices: dict[str, PolicyPrice] = {}
+    for line in datum["prices"]:
+        policy_id = check_text("policy_id", line["policy_id"])
+        if policy_id in prices:
+            raise MetadataError(f"policy {policy_id!r} has two prices")
+        decision, unit = line["pico_per_decision"], line["pico_per_unit"]
+        high = limits.MAX_POLICY_PICO_PER_DECISION
+        check_range(f"policy {policy_id!r}: pico_per_decision", decision, 0, high, f"0 to {high}")
+        high = limits.MAX_POLICY_PICO_PER_UNIT
+        check_range(f"policy {policy_id!r}: pico_per_unit", unit, 0, high, f"0 to {high}")
+        prices[policy_id] = PolicyPrice(prices_id, currency, decision, unit)
+    return PolicyPrices(prices_id, prices, **_dates(datum))  # type: ignore[arg-type]
+
+
+def _parameters(datum: Mapping[str, Any]) -> Parameters:
+    thresholds = LatencyThresholds(**datum["latency_thresholds"])
+    times = ("horizon_us", "future_bound_us", "orphan_timer_us", "grace_us", "fold_release")
+    return Parameters(latency=thresholds, **{name: datum[name] for name in times})
+
+
+def _gateway(datum: Mapping[str, Any]) -> Gateway:
+    gateway_id = check_text("gateway_id", datum["gateway_id"])
+    kind = check_choice("gateway_kind", datum["gateway_kind"], GATEWAY_KINDS)
+    keys: dict[str, GatewayKey] = {}
+    for key in datum["keys"]:
+        kid = check_text("kid", key["kid"])
+        if kid in keys:
+            raise MetadataError(f"key id {kid!r} is there twice")
+        if key["valid_to"] is not None and key["valid_to"] <= key["valid_from"]:
+            raise MetadataError(f"key id {kid!r}: valid_to must be after valid_from")
+        keys[kid] = GatewayKey(gateway_id, kind, key["valid_from"], key["valid_to"])
+    return Gateway(gateway_id, keys)
+
+
+def line_of(rate: Mapping[str, Any]) -> RateLine:
+    """One line of a card. Raises `MetadataError`, naming provider and model."""
+    try:
+        return _checked_line(rate)
+    except MetadataError as error:
+        raise MetadataError(f"provider {rate['provider']!r} model {rate['model']!r}: {error}") from error
+
+
+def _checked_line(rate: Mapping[str, Any]) -> RateLine:
+    prices = rate["list_pico"], rate["provider_pico"]
+    if set(prices[0]) != set(prices[1]):
+        only = ", ".join(sorted(set(prices[0]) ^ set(prices[1])))
+        raise MetadataError(f"list_pico and provider_pico must have the same keys; only one of them has {only}")
+    for side in prices:
+        for name, pico in side.items():
+            check_price(name, pico)
+    above = rate["input_tokens_above"]
+    high = limits.MAX_TOKENS_PER_EVENT
+    check_range("input_tokens_above", above, 0, high, f"0 to {high}")
+    if rate["service_tier"] == "":
+        raise MetadataError("service_tier must be null for the standard tier, got ''")
+    return RateLine(
+        check_text("provider", rate["provider"]),
+        check_text("model", rate["model"]),
+        *prices,
+        rate["service_tier"] or "",
+        check_choice("workload_class", rate["workload_class"], WORKLOAD_CLASSES),
+        above,
+        **_dates(rate),  # type: ignore[arg-type]
+    )
+
+
+def _rate_card(datum: Mapping[str, Any]) -> RateCard:
+    card_id = check_text("card_id", datum["card_id"])
+    currency = check_currency(datum["currency"])
+    computed = card_content_hash(datum)
+    if datum["content_hash"] != computed:
+        raise MetadataError(f"content_hash must be {computed}, got {datum['content_hash']!r}")
+    lines = [line_of(rate) for rate in datum["rates"]]
+    dates: dict[str, Any] = _dates(datum)
+    return make_card(card_id, lines, content_hash=datum["content_hash"], currency=currency, **dates)
+
+
+_BUILDERS: Final[dict[str, Callable[[Mapping[str, Any]], Entry]]] = {
+    "Tenant": _tenant,
+    "ChargePlan": _plan,
+    "PolicyPrices": _policy_prices,
+    "Parameters": _parameters,
+    "Gateway": _gateway,
+    "RateCard": _rate_card,
+}

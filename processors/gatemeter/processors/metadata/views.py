@@ -1,0 +1,191 @@
+"""One view of the metadata: pure, effective-dated lookups of keys, attribution, rates and policy prices.
+
+Of the entries in force at an instant the one with the greatest `effective_from` holds (of equal ones the later record);
+where it ends and an earlier one is still open, the earlier one holds again. A later record of the same id and
+`effective_from` replaces the earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Generic, TypeVar
+
+from gatemeter.processors.metadata.cards import ANY_CLASS, RateCard, RateLine, edges, make_card
+from gatemeter.processors.metadata.entries import (
+    UNATTRIBUTED_PLAN,
+    Attribution,
+    Dated,
+    DatedPlan,
+    Gateway,
+    GatewayKey,
+    LatencyThresholds,
+    MetadataError,
+    Parameters,
+    Plan,
+    PolicyPrice,
+    PolicyPrices,
+    Rate,
+    RateTier,
+    Tenant,
+)
+
+__all__ = (
+    "UNATTRIBUTED_PLAN",
+    "Attribution",
+    "DatedPlan",
+    "Entry",
+    "Gateway",
+    "GatewayKey",
+    "LatencyThresholds",
+    "MetadataError",
+    "Parameters",
+    "Plan",
+    "PolicyPrice",
+    "PolicyPrices",
+    "Rate",
+    "RateCard",
+    "RateLine",
+    "RateTier",
+    "Tenant",
+    "View",
+    "build_view",
+    "make_card",
+)
+
+Entry = Tenant | DatedPlan | PolicyPrices | RateCard | Gateway | Parameters
+ANY_POLICY: Final = "*"
+T = TypeVar("T", bound=Dated)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """View N: what the metadata records below offset N say. Build it with `build_view`."""
+
+    offset: int
+    digest: bytes
+    parameters: Parameters
+    keys: Mapping[str, GatewayKey]
+    boundaries: tuple[int, ...]
+    """Sorted instants (µs) at which an entry starts or ends: each lookup is constant between two of them."""
+    tenants: Mapping[str, tuple[Tenant, ...]] = field(repr=False)
+    plans: Mapping[str, tuple[DatedPlan, ...]] = field(repr=False)
+    cards: tuple[RateCard, ...] = field(repr=False)
+    policy_prices: tuple[PolicyPrices, ...] = field(repr=False)
+    gateways: Mapping[str, Gateway] = field(repr=False)
+
+    def attribution(self, tenant_id: str, app_id: str, at_us: int) -> Attribution:
+        """Who pays at an instant. No such tenant, an app that is not one of the tenant's, no plan: unattributed."""
+        tenant = _newest(self.tenants.get(tenant_id, ()), at_us)
+        plan = None if tenant is None else _newest(self.plans.get(tenant.plan_id, ()), at_us)
+        if tenant is None or plan is None or (tenant.apps and app_id not in tenant.apps):
+            return Attribution(tenant_id, app_id, "unattributed")
+        who = (tenant.cost_centre, tenant.business_unit, tenant.organisation)
+        return Attribution(tenant_id, app_id, "attributed", *who, plan.plan)
+
+    def rate(self, provider: str, model: str, service_tier: str, workload_class: str, at_us: int) -> Rate | None:
+        """The price at an instant, from the newest card in force that knows the model in this tier; None is unpriced.
+
+        The workload class counts exactly, else `any`. The service tier counts exactly: a misspelt one has no price.
+        """
+        exact = (provider, model, service_tier, workload_class)
+        general = (provider, model, service_tier, ANY_CLASS)
+        for card in self.cards:
+            if card.in_force(at_us):
+                rate = card.rate(exact, at_us) or card.rate(general, at_us)
+                if rate is not None:
+                    return rate
+        return None
+
+    def policy_price(self, policy_id: str, at_us: int) -> PolicyPrice | None:
+        """The price of a decision at an instant, from the newest list in force that has the policy or `*`."""
+        for entry in self.policy_prices:
+            if entry.in_force(at_us):
+                price = entry.prices.get(policy_id) or entry.prices.get(ANY_POLICY)
+                if price is not None:
+                    return price
+        return None
+
+    def currency(self, at_us: int) -> str:
+        """Currency of the newest card in force, for facts that no line prices; '' where no card is in force."""
+        return next((card.currency for card in self.cards if card.in_force(at_us)), "")
+
+
+def _newest(entries: tuple[T, ...], at_us: int) -> T | None:
+    return next((entry for entry in entries if entry.in_force(at_us)), None)
+
+
+class _Latest(Generic[T]):
+    """Entries of one kind; a later one of the same id and start replaces."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, int], T] = {}
+
+    def put(self, entry_id: str, entry: T) -> None:
+        key = (entry_id, entry.effective_from_us)
+        self._entries.pop(key, None)  # so that the later record is also later in order
+        self._entries[key] = entry
+
+    def newest_first(self) -> tuple[T, ...]:
+        latest_record_first = reversed(self._entries.values())
+        return tuple(sorted(latest_record_first, key=lambda entry: -entry.effective_from_us))
+
+    def by_id(self) -> Mapping[str, tuple[T, ...]]:
+        grouped: dict[str, list[T]] = {}
+        for (entry_id, _), entry in sorted(self._entries.items(), key=lambda item: -item[0][1]):
+            grouped.setdefault(entry_id, []).append(entry)
+        return MappingProxyType({entry_id: tuple(entries) for entry_id, entries in grouped.items()})
+
+    def boundaries(self) -> Iterable[int]:
+        for entry in self._entries.values():
+            yield from entry.boundaries() if isinstance(entry, RateCard) else edges(entry)
+
+
+def build_view(entries: Iterable[Entry], *, offset: int = 0, digest: bytes = b"") -> View:
+    """The view of entries in the order of their records. Raises `MetadataError` where two gateways share a key id."""
+    tenants, plans, prices, cards = (
+        _Latest[Tenant](),
+        _Latest[DatedPlan](),
+        _Latest[PolicyPrices](),
+        _Latest[RateCard](),
+    )
+    parameters = Parameters()
+    gateways: dict[str, Gateway] = {}
+    for entry in entries:
+        if isinstance(entry, Tenant):
+            tenants.put(entry.tenant_id, entry)
+        elif isinstance(entry, DatedPlan):
+            plans.put(entry.plan.plan_id, entry)
+        elif isinstance(entry, PolicyPrices):
+            prices.put(entry.prices_id, entry)
+        elif isinstance(entry, RateCard):
+            cards.put(entry.card_id, entry)
+        elif isinstance(entry, Gateway):
+            gateways[entry.gateway_id] = entry
+        else:
+            parameters = entry
+    kinds = (tenants.boundaries(), plans.boundaries(), prices.boundaries(), cards.boundaries())
+    return View(
+        offset=offset,
+        digest=digest,
+        parameters=parameters,
+        keys=keys_of(gateways),
+        boundaries=tuple(sorted({instant for kind in kinds for instant in kind})),
+        tenants=tenants.by_id(),
+        plans=plans.by_id(),
+        cards=cards.newest_first(),
+        policy_prices=prices.newest_first(),
+        gateways=MappingProxyType(gateways),
+    )
+
+
+def keys_of(gateways: Mapping[str, Gateway]) -> Mapping[str, GatewayKey]:
+    """All keys by key id. Raises `MetadataError` where two gateways share one."""
+    keys: dict[str, GatewayKey] = {}
+    for gateway in gateways.values():
+        for kid, key in gateway.keys.items():
+            if kid in keys:
+                raise MetadataError(f"key id {kid!r} belongs to gateway {keys[kid].gateway_id!r} already")
+            keys[kid] = key
+    return MappingProxyType(keys)
