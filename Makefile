@@ -1,0 +1,63 @@
+# One command a job: `make help` lists them. Each target sets up all it needs in .venv first.
+.DEFAULT_GOAL := help
+.PHONY: help demo local test lint format bench up build constraints refreeze clean
+SHELL := /bin/bash
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+UV ?= uv
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo '  Options go into ARGS, e.g. make demo ARGS=--json, make test ARGS="tests/unit -k partition"'
+
+demo: $(VENV)/installed ## Run the whole system on a real trace and print a statement (ARGS=--json for one line)
+	@$(BIN)/gatemeter demo $(ARGS)
+
+local: $(VENV)/installed ## Keep the embedded system running for trying things, until Ctrl-C
+	@$(BIN)/gatemeter local $(ARGS)
+
+test: $(VENV)/installed ## Run unit, property and integration tests (needs Java 17 and Maven for Apache Kafka)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed ## Check style, types and the Compose file
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+format: $(VENV)/installed ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/installed ## Measure the pipeline against its rivals on Apache Kafka (ARGS=--json for one line)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+up: ## Start the production shape with Docker Compose (see docs/operating.md)
+	docker compose up --build --detach --wait $(ARGS)
+
+build: $(VENV)/installed ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation $(ARGS)
+
+constraints: ## Pin all dependencies anew, with hashes (needs uv and a package index)
+	@{ echo '# Every dependency of gatemeter[dev], pinned with hashes. Made by: make constraints'; \
+	   env -u PIP_FIND_LINKS $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	     --no-emit-find-links --no-annotate --no-header --extra dev $(ARGS) pyproject.toml; } > constraints.txt.new
+	@mv constraints.txt.new constraints.txt
+
+refreeze: $(VENV)/installed ## Take new digests of the contracts; before their release only
+	$(BIN)/python tests/support/frozen.py
+
+clean: ## Remove the virtual environment, caches and builds
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+
+# What is pinned comes first, hash by hash; the project itself needs nothing but that.
+$(VENV)/installed: constraints.txt pyproject.toml
+	@for python in python3.11 python3.12 python3.13 python3; do \
+	   if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; python=; done; \
+	 if [ -z "$$python" ]; then echo 'gatemeter needs Python 3.11 or newer as python3' >&2; exit 1; fi; \
+	 if [ ! -x $(BIN)/python ]; then echo "Creating $(VENV) with $$($$python --version)…" >&2; $$python -m venv $(VENV); fi
+	@echo 'Installing the pinned dependencies into $(VENV)…' >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@
