@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from gatemeter.sinks.failures import BAD_REQUEST_CODES, FORBIDDEN_CODES, NOT_FOUND_CODES
+
 SYNTAX_ERROR: Final = 62
 NOT_IMPLEMENTED: Final = 48
 UNKNOWN_USER_OR_PASSWORD: Final = 516
@@ -14,12 +16,6 @@ CANNOT_DECOMPRESS: Final = 271
 UNKNOWN_COMPRESSION_METHOD: Final = 89
 UNKNOWN_EXCEPTION: Final = 1002
 
-_BAD_REQUEST: Final = frozenset(
-    {6, 8, 10, 15, 16, 25, 26, 27, 36, 38, 41, 43, 44, 53, 62, 69, 72, 117, 130, 168, 271, 321, 376, 377, 427, 441, 456}
-    | {457, 675, 676}
-)
-_NOT_FOUND: Final = frozenset({46, 47, 50, 56, 60, 63, 73, 81, 105, 115, 149, 511})
-_FORBIDDEN: Final = frozenset({192, 193, UNKNOWN_USER_OR_PASSWORD, 512})
 _OTHERS: Final = {
     REQUIRED_PASSWORD: 401,
     QUERY_IS_TOO_LARGE: 413,
@@ -49,10 +45,10 @@ def code_of(text: str) -> int:
 
 def http_status(code: int) -> int:
     """The HTTP status for an error code; 500 for every code without one of its own."""
-    if code in _BAD_REQUEST:
+    if code in BAD_REQUEST_CODES:
         return 400
-    if code in _NOT_FOUND:
+    if code in NOT_FOUND_CODES:
         return 404
-    if code in _FORBIDDEN:
+    if code in FORBIDDEN_CODES:
         return 403
     return _OTHERS.get(code, 500)

@@ -30,9 +30,26 @@ _HEAD_BYTES: Final = 256 << 10  # ClickHouse's max_query_size: a statement ends 
 
 # Parameters of the HTTP interface itself; every other one is a setting.
 _INTERFACE: Final = frozenset(
-    ("query", "database", "default_format", "user", "password", "quota_key", "query_id", "role", "stacktrace")
-    + ("session_id", "session_timeout", "session_check", "close_session", "client_protocol_version")
-    + ("wait_end_of_query", "buffer_size", "compress", "decompress")
+    {
+        "query",
+        "database",
+        "default_format",
+        "user",
+        "password",
+        "quota_key",
+        "query_id",
+        "role",
+        "stacktrace",
+        "session_id",
+        "session_timeout",
+        "session_check",
+        "close_session",
+        "client_protocol_version",
+        "wait_end_of_query",
+        "buffer_size",
+        "compress",
+        "decompress",
+    }
 )
 
 

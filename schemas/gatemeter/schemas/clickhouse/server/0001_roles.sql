@@ -1,0 +1,18 @@
+-- Roles for people and workers; a real server only, the embedded engine has none. Users are the operator's to make:
+-- CREATE USER worker IDENTIFIED BY '…'; GRANT gatemeter_writer TO worker.
+
+-- Workers: insert, and read their checkpoints. Neither alter nor delete.
+CREATE ROLE IF NOT EXISTS gatemeter_writer;
+GRANT INSERT, SELECT ON usage_facts TO gatemeter_writer;
+GRANT INSERT, SELECT ON policy_facts TO gatemeter_writer;
+GRANT INSERT, SELECT ON usage_windows TO gatemeter_writer;
+GRANT INSERT, SELECT ON exceptions TO gatemeter_writer;
+GRANT INSERT, SELECT ON quarantine TO gatemeter_writer;
+GRANT INSERT, SELECT ON gateway_epochs TO gatemeter_writer;
+GRANT INSERT, SELECT ON ingest_batches TO gatemeter_writer;
+
+-- Analysts: read the tables and views, nothing else. Raw bytes of refused records are not theirs.
+CREATE ROLE IF NOT EXISTS gatemeter_analyst;
+GRANT SELECT ON * TO gatemeter_analyst;
+REVOKE SELECT ON quarantine FROM gatemeter_analyst;
+REVOKE SELECT ON exceptions FROM gatemeter_analyst;
