@@ -35,18 +35,23 @@ class CodecError(ValueError):
 
 @dataclass(frozen=True)
 class Schema:
-    """One released `.avsc` file: `name` without namespace, `version`, both forms of the schema, and its prefix."""
+    """One released `.avsc` file: `name` without namespace, `version`, and the schema three times.
+
+    `raw` is the file, `parsed` fastavro's form of it, `wire` the same without logical types: times are read as integers
+    of microseconds, so that no value of the wire is out of a Python type's range. `prefix` starts each value.
+    """
 
     name: str
     version: int
     raw: dict[str, Any]
     parsed: Any
+    wire: Any
     prefix: bytes
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """`datum` in fastavro's Python form, read with the current reader schema of `name`."""
+    """`datum` as Python values, read with the current reader schema of `name`; times are ints of microseconds, UTC."""
 
     name: str
     datum: dict[str, Any]
@@ -58,7 +63,16 @@ def _load(file_name: str, text: str) -> Schema:
     del stem
     print_hex = fingerprint(to_parsing_canonical_form(raw), "CRC-64-AVRO")
     prefix = MAGIC + bytes.fromhex(print_hex)[::-1]
-    return Schema(raw["name"], int(version), raw, fastavro.parse_schema(raw, named_schemas={}), prefix)
+    parsed, wire = (fastavro.parse_schema(form, named_schemas={}) for form in (raw, _without_logical_types(raw)))
+    return Schema(raw["name"], int(version), raw, parsed, wire, prefix)
+
+
+def _without_logical_types(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {key: _without_logical_types(value) for key, value in schema.items() if key != "logicalType"}
+    if isinstance(schema, list):
+        return [_without_logical_types(entry) for entry in schema]
+    return schema
 
 
 def _load_all() -> tuple[Schema, ...]:
@@ -73,7 +87,10 @@ CURRENT: Final[dict[str, Schema]] = {schema.name: schema for schema in sorted(AL
 
 
 def encode(name: str, datum: Mapping[str, Any]) -> bytes:
-    """`datum` as a single object of the current schema `name`, e.g. "Control". Raises `ValueError` where it misfits."""
+    """`datum` as a single object of the current schema `name`, e.g. "Control"; times may be ints of microseconds.
+
+    Raises `ValueError` or `TypeError` where it misfits.
+    """
     schema = CURRENT[name]
     out = io.BytesIO()
     out.write(schema.prefix)
@@ -98,7 +115,7 @@ def decode(value: bytes) -> Decoded:
     body.seek(PREFIX_LENGTH)
     reader = CURRENT[schema.name]
     try:
-        datum = fastavro.schemaless_reader(body, schema.parsed, None if reader is schema else reader.parsed)
+        datum = fastavro.schemaless_reader(body, schema.wire, None if reader is schema else reader.wire)
     except Exception as error:  # fastavro raises a dozen unrelated types on foreign bytes
         raise CodecError("undecodable", f"{type(error).__name__}: {error}") from error
     if body.tell() != len(value):

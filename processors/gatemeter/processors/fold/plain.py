@@ -1,0 +1,451 @@
+"""The fold, event by event: the specification. It serves every record; the columnar fold is held equal to it.
+
+Its steps for one record, in this order: the clock advances; orphans whose time has come are written; the record is
+refused, or its epoch is checked; each event is dropped by sequence, refused, or admitted to its exchange.
+See docs/fold.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gatemeter.processors.fold import facts, intervals, windows
+from gatemeter.processors.fold.events import refusal
+from gatemeter.processors.fold.exchanges import (
+    Aging,
+    Denials,
+    Exchange,
+    ExchangeKey,
+    RequestHalf,
+    ResponseHalf,
+    SeenDecision,
+)
+from gatemeter.processors.fold.facts import Source
+from gatemeter.processors.fold.state import (
+    CONFLICT,
+    DUPLICATE,
+    INVALID,
+    REFUSED,
+    Clock,
+    Decisions,
+    Epochs,
+    Totals,
+)
+from gatemeter.processors.fold.types import LogRecord, Row, Rows
+from gatemeter.processors.fold.windows import WindowBook
+from gatemeter.processors.metadata.views import View
+from gatemeter.schemas.signing import TICK_GATEWAY
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that is quarantined whole. `gateway_id` is '' where it is not authentic."""
+
+    record: LogRecord
+    reason: str
+    detail: str
+    gateway_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """An authentic, decoded record of a gateway: its envelope and events as dictionaries, times in microseconds."""
+
+    record: LogRecord
+    kid: str
+    envelope: Mapping[str, Any]
+    events: list[dict[str, Any]]
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """What both folds share of a partition's state besides exchanges."""
+
+    topic: str
+    partition: int
+    clock: Clock
+    epochs: Epochs
+    totals: Totals
+    decisions: Decisions
+    book: WindowBook
+    rows: Rows
+
+
+OnEvict = Callable[[list[ExchangeKey], list[tuple[str, str]]], None]
+"""Is told the keys of exchanges and of decisions that the memory forgot."""
+
+
+class PlainFold:
+    """Folds records of one partition; `state` is shared with whoever writes checkpoints."""
+
+    def __init__(self, state: PartitionState, on_evict: OnEvict | None = None) -> None:
+        self.state = state
+        self._on_evict = on_evict
+        self.exchanges: Aging[ExchangeKey, Exchange] = Aging()
+        self.policies: Aging[tuple[str, str], SeenDecision] = Aging()
+        self.denials: Aging[tuple[str, str], Denials] = Aging()
+        self.waiting: dict[ExchangeKey, int] = {}
+        self._first_deadline_us = 0
+
+    # -- records
+
+    def advance(self, record: LogRecord, view: View) -> None:
+        """The clock takes the record's timestamp; what that makes due is done before the record's events."""
+        self.state.clock.advance(record.timestamp_us, view)
+        self.after_clock(record)
+
+    def after_clock(self, record: LogRecord) -> None:
+        """The clock stands at this record."""
+        state = self.state
+        state.totals.records += 1
+        self.expire_orphans(lambda _: (state.clock, record.offset))
+        self.evict_denials()
+        self.evict()
+
+    def fold_record(self, item: Batch | Refused, view: View) -> None:
+        """One record that is not an operator's."""
+        self.advance(item.record, view)
+        if isinstance(item, Refused):
+            self.refuse(item)
+        else:
+            self._fold_batch(item, view)
+
+    def refuse(self, item: Refused) -> None:
+        """Quarantines a record whole."""
+        self.state.totals.records_quarantined += 1
+        self.state.decisions.take(item.record.offset, -1, REFUSED)
+        quarantine(self.state, item.record, -1, (item.reason, item.detail), item.gateway_id, with_raw=True)
+
+    def _fold_batch(self, batch: Batch, view: View) -> None:
+        state, envelope, record = self.state, batch.envelope, batch.record
+        gateway_id, epoch = envelope["gateway_id"], envelope["epoch"]
+        if state.epochs.is_expired((gateway_id, epoch), state.clock.log_time_us):
+            self.refuse(Refused(record, "epoch_expired", f"epoch {epoch} ended more than 30 days ago", gateway_id))
+            return
+        state.totals.records_batches += 1
+        state.totals.events_received += len(batch.events)
+        source = Source(
+            topic=state.topic,
+            partition=state.partition,
+            offset=record.offset,
+            recorded_at_us=record.timestamp_us,
+            kid=batch.kid,
+            gateway_id=gateway_id,
+            gateway_kind=envelope["gateway_kind"],
+            epoch=epoch,
+            first_sequence=envelope["first_sequence"],
+        )
+        settled = self._fold_events(batch, source, view, state.epochs.settled((gateway_id, epoch)))
+        state.epochs.hear((gateway_id, epoch), settled, state.clock.log_time_us)
+        if gateway_id != TICK_GATEWAY:
+            state.rows.add("gateway_epochs", epoch_row(source, envelope, len(batch.events)))
+
+    def _fold_events(
+        self, batch: Batch, source: Source, view: View, settled: intervals.Intervals
+    ) -> intervals.Intervals:
+        state, record = self.state, batch.record
+        recorded = state.decisions.of(record.offset)
+        has_raw = False
+        for index, event in enumerate(batch.events):
+            sequence = source.first_sequence + index
+            if intervals.contains(settled, sequence):
+                state.totals.events_duplicate += 1
+                continue
+            code = recorded.get(index)
+            if not state.decisions.replaying:
+                wrong = refusal(event, record.timestamp_us, view.parameters.future_bound_us)
+                if wrong is not None:
+                    code = INVALID
+                    quarantine(state, record, index, wrong, source.gateway_id, with_raw=not has_raw)
+                    has_raw = True
+            if code == INVALID:
+                state.totals.events_quarantined += 1
+                state.decisions.take(record.offset, index, INVALID)
+                continue
+            settled = intervals.add(settled, sequence, sequence + 1)
+            self.admit(event, index, source, view, record, code)
+        return settled
+
+    # -- events
+
+    def admit(
+        self, event: dict[str, Any], index: int, source: Source, view: View, record: LogRecord, recorded: str | None
+    ) -> None:
+        """One valid event that is new by sequence; `recorded` is its code in a replay."""
+        code = recorded
+        if code is None:
+            if event["kind"] == "REQUEST":
+                code = self._request(event, index, source, view)
+            elif event["kind"] == "RESPONSE":
+                code = self._response(event, index, source, view)
+            else:
+                code = self._policy(event, index, source, view)
+        totals = self.state.totals
+        if code is None:
+            totals.events_admitted += 1
+            return
+        self.state.decisions.take(record.offset, index, code)
+        if code == DUPLICATE:
+            totals.events_duplicate += 1
+            return
+        totals.events_conflict += 1
+        self.state.rows.add("exceptions", exception(event, index, source, CONFLICT, record.value))
+
+    def _exchange(self, key: ExchangeKey, offset: int) -> Exchange:
+        log_time = self.state.clock.log_time_us
+        exchange = self.exchanges.get(key)
+        if exchange is None:
+            exchange = Exchange(offset, log_time)
+            self.exchanges.put(key, exchange)
+        exchange.last_log_time_us = log_time
+        return exchange
+
+    def _request(self, event: dict[str, Any], index: int, source: Source, view: View) -> str | None:
+        key = (source.gateway_id, event["request_id"], event["attempt"])
+        known = self.exchanges.get(key)
+        if known is not None and known.request is not None:
+            return DUPLICATE if known.request.content_hash == event["content_hash"] else CONFLICT
+        exchange = self._exchange(key, source.offset)
+        exchange.request = RequestHalf(event["content_hash"], event["request_started_at"])
+        self.state.totals.requests += 1
+        if exchange.responses:
+            self._pair_late(exchange, event, index, source)
+        elif event["workload_class"] == "realtime":
+            self._wait(exchange.request, event, index, source, view)
+        return None
+
+    def _wait(self, half: RequestHalf, event: dict[str, Any], index: int, source: Source, view: View) -> None:
+        half.deadline_us = self.state.clock.log_time_us + view.parameters.orphan_timer_us
+        half.event, half.index, half.source, half.view = event, index, source, view
+        self._wait_until((source.gateway_id, event["request_id"], event["attempt"]), half.deadline_us)
+
+    def _pair_late(self, exchange: Exchange, event: dict[str, Any], index: int, source: Source) -> None:
+        for half in exchange.responses.values():
+            if half.fact is not None:
+                self.state.rows.add("usage_facts", facts.paired(half.fact))
+                half.fact = None
+        if exchange.started_at_us != event["request_started_at"]:
+            self._mismatch(event, index, source)
+
+    def _mismatch(self, event: dict[str, Any], index: int, source: Source) -> None:
+        self.state.rows.add("exceptions", exception(event, index, source, "start_mismatch", b""))
+
+    def _response(self, event: dict[str, Any], index: int, source: Source, view: View) -> str | None:
+        key = (source.gateway_id, event["request_id"], event["attempt"])
+        known = self.exchanges.get(key)
+        revision = event["usage_revision"]
+        if known is not None:
+            same = known.responses.get(revision)
+            if same is not None:
+                return DUPLICATE if same.content_hash == event["content_hash"] else CONFLICT
+            if known.responses and known.started_at_us != event["request_started_at"]:
+                return CONFLICT
+        exchange = self._exchange(key, source.offset)
+        request = exchange.request
+        fact = facts.usage_fact(event, index, source, self.state.clock, view)
+        if request is not None:
+            fact = facts.paired(fact)
+            if request.started_at_us != event["request_started_at"]:
+                self._mismatch(event, index, source)
+            request.stop_waiting()
+            self.waiting.pop(key, None)
+        half = ResponseHalf(
+            event["content_hash"],
+            event["request_started_at"],
+            windows.dimensions_of_fact(fact),
+            windows.measures_of_fact(fact),
+            in_windows=False,
+            fact=None,
+        )
+        self._count_in_windows(exchange, half, fact, revision)
+        half.fact = None if request is not None else fact
+        exchange.responses[revision] = half
+        self.state.rows.add("usage_facts", fact)
+        return None
+
+    def _count_in_windows(self, exchange: Exchange, half: ResponseHalf, fact: Row, revision: int) -> None:
+        """A fresh first RESPONSE adds itself, a fresh higher revision the difference; everything else adds nothing."""
+        state = self.state
+        if not fact["fresh"]:
+            state.totals.responses_late += 1
+            return
+        state.totals.responses_fresh += 1
+        highest = max(exchange.responses, default=None)
+        if highest is None:
+            if revision == 0:
+                half.in_windows = True
+                self._book(half.dimensions, half.measures, fact["offset"])
+                fact["window_tokens"], fact["window_cost"] = tokens_and_cost(half)
+            return
+        before = exchange.responses[highest]
+        if revision > highest and before.in_windows:
+            half.in_windows = True
+            attempts_moved = 0 if half.dimensions == before.dimensions else 1
+            self._book(
+                before.dimensions, [-attempts_moved, *(-amount for amount in before.measures[1:])], fact["offset"]
+            )
+            self._book(half.dimensions, [attempts_moved, *half.measures[1:]], fact["offset"])
+            now, then = tokens_and_cost(half), tokens_and_cost(before)
+            fact["window_tokens"], fact["window_cost"] = now[0] - then[0], now[1] - then[1]
+
+    def _book(self, dimensions: windows.Dimensions, measures: Sequence[int], offset: int) -> None:
+        self.state.book.add(self.state.clock.slice_us, dimensions, measures, offset)
+
+    def _policy(self, event: dict[str, Any], index: int, source: Source, view: View) -> str | None:
+        key = (source.gateway_id, event["decision_id"])
+        known = self.policies.get(key)
+        if known is not None:
+            return DUPLICATE if known.content_hash == event["content_hash"] else CONFLICT
+        state = self.state
+        log_time = state.clock.log_time_us
+        self.policies.put(key, SeenDecision(source.offset, log_time, event["content_hash"]))
+        fact = facts.policy_fact(event, index, source, state.clock, view)
+        state.totals.decisions += 1
+        state.rows.add("policy_facts", fact)
+        if event["outcome"] == "deny":
+            self.deny((fact["gateway_id"], event["request_id"]), log_time, source.offset)
+        if fact["fresh"]:
+            dimensions = windows.dimensions_of_decision(fact)
+            self._book(dimensions, windows.measures_of_decision(fact), source.offset)
+        return None
+
+    def deny(self, request: tuple[str, str], log_time_us: int, offset: int) -> None:
+        """Notes that a policy denied the request (gateway_id, request_id) in the record at `offset`."""
+        known = self.denials.get(request)
+        if known is not None:
+            known.last_log_time_us = max(known.last_log_time_us, log_time_us)
+            known.seen += ((log_time_us, offset),)
+        else:
+            self.denials.put(request, Denials(log_time_us, ((log_time_us, offset),)))
+
+    # -- time
+
+    def expire_orphans(self, at: Callable[[int], tuple[Clock, int]]) -> None:
+        """Writes the rows of REQUESTs whose RESPONSE did not come before log time reached their deadline.
+
+        `at` gives the clock and offset of the first record whose log time has reached a deadline.
+        """
+        log_time = self.state.clock.log_time_us
+        if not self.waiting or log_time < self._first_deadline_us:
+            return
+        for key, deadline in [item for item in self.waiting.items() if item[1] <= log_time]:
+            del self.waiting[key]
+            self._orphan(key, self.exchanges[key].request, *at(deadline))
+        self._first_deadline_us = min(self.waiting.values(), default=0)
+
+    def _orphan(self, key: ExchangeKey, half: RequestHalf | None, clock: Clock, offset: int) -> None:
+        if half is None or half.event is None or half.source is None or half.view is None:
+            raise AssertionError(f"exchange {key} is in the waiting list but does not wait")
+        denied = self.is_denied(key, clock, offset)
+        row = facts.unanswered_fact(half.event, half.index, half.source, half.view, clock, denied=denied)
+        self.state.rows.add("usage_facts", row)
+        self.state.totals.orphans += 1
+        half.stop_waiting()
+
+    def is_denied(self, key: ExchangeKey, clock: Clock, offset: int) -> bool:
+        """Whether a denial of the request came before the record at `offset` and is within the horizon."""
+        denials = self.denials.get((key[0], key[1]))
+        return denials is not None and any(
+            before < offset and log_time >= clock.memory_floor_us for log_time, before in denials.seen
+        )
+
+    def evict_denials(self) -> None:
+        """Forgets denials that the horizon has passed."""
+        self.denials.pop_older(self.state.clock.memory_floor_us)
+
+    def evict(self) -> None:
+        """Forgets exchanges and decisions that the horizon has passed."""
+        floor = self.state.clock.memory_floor_us
+        exchanges = self.exchanges.pop_older(floor, keep=self.waiting)
+        policies = self.policies.pop_older(floor)
+        if self._on_evict is not None and (exchanges or policies):
+            self._on_evict(exchanges, policies)
+
+    def put(self, key: ExchangeKey, exchange: Exchange) -> None:
+        """Takes over an exchange that was remembered elsewhere."""
+        self.exchanges.put(key, exchange)
+        if exchange.request is not None and exchange.request.deadline_us is not None:
+            self._wait_until(key, exchange.request.deadline_us)
+
+    def _wait_until(self, key: ExchangeKey, deadline_us: int) -> None:
+        self._first_deadline_us = min(self._first_deadline_us, deadline_us) if self.waiting else deadline_us
+        self.waiting[key] = deadline_us
+
+    def needed_from(self) -> int | None:
+        """Lowest offset that the exchanges in memory still need; None where nothing is remembered."""
+        offsets = [exchange.first_offset for exchange in self.exchanges.values()]
+        offsets += [seen.first_offset for seen in self.policies.values()]
+        offsets += [offset for denials in self.denials.values() for _, offset in denials.seen]
+        return min(offsets, default=None)
+
+
+def tokens_and_cost(half: ResponseHalf) -> tuple[int, int]:
+    """(tokens, charge) of a RESPONSE, as its fact states what it added to windows."""
+    measures = dict(zip(windows.MEASURES, half.measures, strict=True))
+    return measures["input_tokens"] + measures["output_tokens"], measures["charge"]
+
+
+def quarantine(
+    state: PartitionState, record: LogRecord, index: int, wrong: tuple[str, str], gateway_id: str, *, with_raw: bool
+) -> None:
+    """One row of `quarantine`; the raw record stands in the row of its lowest index."""
+    state.rows.add(
+        "quarantine",
+        {
+            "topic": state.topic,
+            "partition": state.partition,
+            "offset": record.offset,
+            "event_index": index,
+            "reason": wrong[0],
+            "detail": wrong[1],
+            "gateway_id": gateway_id,
+            "recorded_at": record.timestamp_us,
+            "key": record.key or b"",
+            "headers": json.dumps([[name, value.hex()] for name, value in record.headers]),
+            "raw": record.value if with_raw else b"",
+        },
+    )
+
+
+def exception(event: Mapping[str, Any], index: int, source: Source, kind: str, raw: bytes) -> Row:
+    """One row of `exceptions`."""
+    detail = {
+        "event": event["kind"],
+        "usage_revision": event["usage_revision"],
+        "content_hash": event["content_hash"].hex(),
+        "request_started_at_us": event["request_started_at"],
+        "decision_id": event["decision_id"],
+    }
+    return {
+        "topic": source.topic,
+        "partition": source.partition,
+        "offset": source.offset,
+        "event_index": index,
+        "kind": kind,
+        "gateway_id": source.gateway_id,
+        "request_id": event["request_id"],
+        "attempt": event["attempt"],
+        "recorded_at": source.recorded_at_us,
+        "detail": json.dumps(detail, sort_keys=True),
+        "raw": raw,
+    }
+
+
+def epoch_row(source: Source, envelope: Mapping[str, Any], events: int) -> Row:
+    """One row of `gateway_epochs`: what a record brought and announced."""
+    first, after = source.first_sequence, source.first_sequence + events
+    return {
+        "gateway_id": source.gateway_id,
+        "epoch": source.epoch,
+        "topic": source.topic,
+        "partition": source.partition,
+        "first_sequence": first,
+        "next_sequence": after,
+        "heartbeat_sequence": after,
+        **envelope["counters"],
+        "closed": envelope["closed"],
+        "recorded_at": source.recorded_at_us,
+    }

@@ -1,0 +1,51 @@
+"""The plain fold over stretches of records, record by record: the reference for the columnar one."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from gatemeter.processors import admission
+from gatemeter.processors.fold.plain import PartitionState, PlainFold, Refused
+from gatemeter.processors.fold.types import LogRecord, Rows
+from gatemeter.processors.metadata.views import View
+from gatemeter.sinks.arrow import rows_to_arrow
+
+
+class PlainStretches:
+    """Decodes and folds one record after the other."""
+
+    def __init__(self, state: PartitionState) -> None:
+        self.state = state
+        self.plain = PlainFold(state)
+
+    def fold(self, stretch: admission.Stretch) -> None:
+        """Folds records that are under one view."""
+        for item in stretch.items:
+            decoded = item
+            if not isinstance(item, Refused):
+                decoded = admission.decode(item, self.state.topic, self.state.partition)
+            self.plain.fold_record(decoded, stretch.view)  # type: ignore[arg-type]
+
+    def control(self, record: LogRecord, view: View | None, before: View | None) -> None:
+        """Folds a CONTROL; the clock is taken under the view before it and under its own."""
+        take_control(self.plain, record, view, before)
+
+    def needed_from(self) -> int | None:
+        """Lowest offset that the exchanges in memory need."""
+        return self.plain.needed_from()
+
+    def take(self) -> dict[str, pa.Table]:
+        """The rows since the last call."""
+        tables = {table: rows_to_arrow(table, rows) for table, rows in self.state.rows.tables.items()}
+        self.state.rows = Rows()
+        return tables
+
+
+def take_control(plain: PlainFold, record: LogRecord, view: View | None, before: View | None) -> None:
+    """Raising the grace cannot reopen an hour: the floors are taken under both views, and never fall."""
+    if before is not None:
+        plain.state.clock.advance(record.timestamp_us, before)
+    if view is not None:
+        plain.state.clock.advance(record.timestamp_us, view)
+    plain.state.totals.records_operator += 1
+    plain.after_clock(record)

@@ -1,0 +1,203 @@
+"""Attribution and prices of many events at once: each distinct combination is looked up in the view once, then gathered.
+
+Every lookup of a view is constant between two of its `boundaries`, so (what is looked up, era) is the whole key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from gatemeter.processors.fold.decoding import Ints, Mask
+from gatemeter.processors.metadata.views import Rate, View
+from gatemeter.processors.pricing.columns import TierTables
+from gatemeter.schemas.tables import BUCKETS, METERS
+
+PRICED: Final = (*BUCKETS, *METERS, "request")
+NO_PRICE: Final = -1
+MAX_COMBINATIONS: Final = 100_000
+"""Distinct combinations that are remembered; beyond it the memory starts anew."""
+
+
+class Combinations:
+    """Numbers distinct combinations of key columns (and era) from 0, and calls `resolve` once for each new one."""
+
+    def __init__(self, names: tuple[str, ...], resolve: Callable[..., None]) -> None:
+        self._names = (*names, "era")
+        self._resolve = resolve
+        self._known: pl.DataFrame | None = None
+        self.count = 0
+
+    def numbers(self, keys: pl.DataFrame, instants: Ints) -> Ints:
+        """Number of each row's combination; `instants` is a time in the row's era."""
+        found = self._lookup(keys)
+        if found is None or found.null_count():
+            self._learn(keys, instants, found)
+            found = self._lookup(keys)
+        if found is None:
+            raise AssertionError("combinations were not learnt")
+        return found.to_numpy().astype(np.int64, copy=False)
+
+    def _lookup(self, keys: pl.DataFrame) -> pl.Series | None:
+        if self._known is None:
+            return None
+        return keys.join(self._known, on=self._names, how="left", maintain_order="left")["number"]
+
+    def _learn(self, keys: pl.DataFrame, instants: Ints, found: pl.Series | None) -> None:
+        unknown = keys.with_columns(pl.Series("instant", instants))
+        if found is not None:
+            unknown = unknown.filter(found.is_null())
+        unknown = unknown.unique(subset=self._names, keep="first", maintain_order=True)
+        for row in unknown.iter_rows(named=True):
+            self._resolve(*(row[name] for name in self._names[:-1]), row["instant"])
+        new = unknown.select(self._names).with_columns(
+            pl.Series("number", range(self.count, self.count + unknown.height), dtype=pl.Int64)
+        )
+        self.count += unknown.height
+        self._known = new if self._known is None else pl.concat([self._known, new])
+
+
+@dataclass(frozen=True, slots=True)
+class Attributions:
+    """Of each event: text columns as a frame, and what prices need."""
+
+    texts: pl.DataFrame
+    markup_ppm: Ints
+    attributed: Mask
+    accepts_claims: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Of each event: index of the rate's first tier in the price tables (-1: no rate), and text columns."""
+
+    tier: Ints
+    texts: pl.DataFrame
+
+
+class Terms:
+    """Lookups of one view, remembered."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._boundaries: Ints = np.array(view.boundaries, np.int64)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._who = Combinations(("tenant_id", "app_id"), self._learn_attribution)
+        self._attributions: list[tuple[Any, ...]] = []
+        self._rates = Combinations(("provider", "priced_model", "service_tier", "workload_class"), self._learn_rate)
+        self._rate_texts: list[tuple[str, str, str]] = []
+        self._first_tier: list[int] = []
+        self._tiers: list[tuple[int, bool, list[int], list[int]]] = []
+        self._tables: TierTables | None = None
+        self._policies = Combinations(("policy_id",), self._learn_policy)
+        self._policy_prices: list[tuple[str, str, int, int]] = []
+
+    def eras(self, instants: Ints) -> Ints:
+        """Era of each instant; all instants of an era have the same answers."""
+        return np.searchsorted(self._boundaries, instants, side="right").astype(np.int64)
+
+    def _bounded(self) -> None:
+        if max(self._who.count, self._rates.count, self._policies.count) > MAX_COMBINATIONS:
+            self._reset()
+
+    # -- attribution
+
+    def _learn_attribution(self, tenant_id: str, app_id: str, instant_us: int) -> None:
+        found = self._view.attribution(tenant_id, app_id, instant_us)
+        plan = found.plan
+        texts = (found.attribution, found.cost_centre, found.business_unit, found.organisation)
+        self._attributions.append(
+            (*texts, plan.plan_id, plan.retry_rule, plan.markup_ppm, plan.accept_claimed_identity)
+        )
+
+    def attributions(self, events: pl.DataFrame, eras: Ints) -> Attributions:
+        """`events` has tenant_id, app_id (no nulls) and request_started_at."""
+        self._bounded()
+        keys = events.select("tenant_id", "app_id", pl.Series("era", eras))
+        numbers = self._who.numbers(keys, events["request_started_at"].to_numpy())
+        names = (
+            "attribution",
+            "cost_centre",
+            "business_unit",
+            "organisation",
+            "plan_id",
+            "retry_rule",
+            "ppm",
+            "claims",
+        )
+        gathered = pl.DataFrame(self._attributions, schema=names, orient="row")[numbers]
+        return Attributions(
+            texts=gathered.select(names[:6]),
+            markup_ppm=gathered["ppm"].cast(pl.Int64).to_numpy(),
+            attributed=(gathered["attribution"] == "attributed").to_numpy(),
+            accepts_claims=gathered["claims"].cast(pl.Boolean).to_numpy(),
+        )
+
+    # -- rates
+
+    def _learn_rate(self, provider: str, model: str, service_tier: str, workload_class: str, instant_us: int) -> None:
+        rate = self._view.rate(provider, model, service_tier, workload_class, instant_us)
+        if rate is None:
+            self._first_tier.append(NO_PRICE)
+            self._rate_texts.append((self._view.currency(instant_us), "", ""))
+            return
+        self._first_tier.append(len(self._tiers))
+        self._rate_texts.append((rate.currency, rate.card_id, rate.card_hash))
+        self._tiers += _tier_rows(rate)
+
+    def prices(self, events: pl.DataFrame, eras: Ints) -> Prices:
+        """`events` has provider, priced_model, service_tier, workload_class (no nulls) and request_started_at."""
+        self._bounded()
+        keys = events.select("provider", "priced_model", "service_tier", "workload_class", pl.Series("era", eras))
+        numbers = self._rates.numbers(keys, events["request_started_at"].to_numpy())
+        names = ("currency", "rate_card_id", "rate_card_hash")
+        texts = pl.DataFrame(self._rate_texts, schema=dict.fromkeys(names, pl.String), orient="row")[numbers]
+        return Prices(np.array(self._first_tier, np.int64)[numbers], texts)
+
+    def tier_tables(self) -> TierTables:
+        """All tiers that `Prices.tier` may point to."""
+        if self._tables is not None and len(self._tables.above) == len(self._tiers):
+            return self._tables
+        above = np.array([tier[0] for tier in self._tiers], np.int64)
+        follows = np.array([tier[1] for tier in self._tiers], np.bool_)
+        shape = (len(self._tiers), len(PRICED))
+        list_prices = np.array([tier[2] for tier in self._tiers], np.int64).reshape(shape)
+        provider_prices = np.array([tier[3] for tier in self._tiers], np.int64).reshape(shape)
+        self._tables = TierTables(above, follows, list_prices, provider_prices)
+        return self._tables
+
+    # -- policies
+
+    def _learn_policy(self, policy_id: str, instant_us: int) -> None:
+        price = self._view.policy_price(policy_id, instant_us)
+        if price is None:
+            self._policy_prices.append((self._view.currency(instant_us), "", NO_PRICE, 0))
+        else:
+            self._policy_prices.append((price.currency, price.prices_id, price.pico_per_decision, price.pico_per_unit))
+
+    def policy_prices(self, events: pl.DataFrame, eras: Ints) -> pl.DataFrame:
+        """Columns currency, prices_id, per_decision (`NO_PRICE` where there is none), per_unit; a row an event."""
+        self._bounded()
+        keys = events.select("policy_id", pl.Series("era", eras))
+        numbers = self._policies.numbers(keys, events["request_started_at"].to_numpy())
+        schema = {"currency": pl.String, "prices_id": pl.String, "per_decision": pl.Int64, "per_unit": pl.Int64}
+        return pl.DataFrame(self._policy_prices, schema=schema, orient="row")[numbers]
+
+
+def _tier_rows(rate: Rate) -> list[tuple[int, bool, list[int], list[int]]]:
+    last = len(rate.tiers) - 1
+    return [
+        (
+            tier.input_tokens_above,
+            at < last,
+            [tier.list_pico.get(name, NO_PRICE) for name in PRICED],
+            [tier.provider_pico.get(name, NO_PRICE) for name in PRICED],
+        )
+        for at, tier in enumerate(rate.tiers)
+    ]

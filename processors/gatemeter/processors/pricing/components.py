@@ -1,0 +1,136 @@
+"""One attempt's or decision's money from quantities, a rate and a plan: components that are disjoint and add up.
+
+Amounts are ints of 10⁻¹² currency units. `token_cost + model_cost + policy_cost = provider_cost`;
+`charge = provider_cost + markup - absorbed`. A mark-up is rounded half-even to 10⁻¹² once a component line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gatemeter.processors.metadata.views import Attribution, PolicyPrice, Rate, RateTier
+from gatemeter.schemas.tables import BUCKETS, INPUT_BUCKETS, METERS
+
+PPM: Final = 1_000_000
+UNALLOCATED: Final = "unallocated"
+CACHE_HITS: Final = frozenset({"exact", "semantic"})
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """Amounts of one fact; all None where they are not known (`price_status` unpriced or no_usage)."""
+
+    price_status: str
+    list_cost: int | None
+    provider_cost: int | None
+    token_cost: int | None
+    model_cost: int | None
+    policy_cost: int | None
+    markup: int | None
+    absorbed: int | None
+    absorbed_to: str
+    charge: int | None
+
+
+def unknown(price_status: str) -> Amounts:
+    """No amount is known: null, never zero."""
+    return Amounts(price_status, None, None, None, None, None, None, None, "", None)
+
+
+FREE: Final = Amounts("free", 0, 0, 0, 0, 0, 0, 0, "", 0)
+
+
+def half_even(amount: int, ppm: int) -> int:
+    """`amount × ppm / 10⁶`, rounded half-even. A half goes to the even neighbour: 0.5 → 0, 1.5 → 2."""
+    quotient, rest = divmod(amount * ppm, PPM)
+    return quotient + (rest * 2 > PPM or (rest * 2 == PPM and quotient % 2 == 1))
+
+
+def is_charged(attribution: Attribution, evidence_grade: str) -> bool:
+    """Whether the tenant pays; else the provider cost posts to `unallocated`."""
+    return attribution.attribution == "attributed" and (
+        evidence_grade == "A" or attribution.plan.accept_claimed_identity
+    )
+
+
+def tier_of(rate: Rate, input_tokens: int) -> RateTier:
+    """The tier of a request: with a tier above 200,000, 200,000 input tokens pay the base rate and from 200,001 on all pay the tier's."""
+    chosen = rate.tiers[0]
+    for tier in rate.tiers[1:]:
+        if input_tokens > tier.input_tokens_above:
+            chosen = tier
+    return chosen
+
+
+def _cost(quantities: Mapping[str, Any], names: tuple[str, ...], prices: Mapping[str, int]) -> int | None:
+    """Sum of quantity × price; None where something was used that has no price."""
+    total = 0
+    for name in names:
+        quantity = quantities[name]
+        if quantity:
+            if name not in prices:
+                return None
+            total += quantity * prices[name]
+    return total
+
+
+def has_usage(event: Mapping[str, Any]) -> bool:
+    """Whether any bucket or meter is known; an explicit zero is known."""
+    return any(event[name] is not None for name in BUCKETS) or any(event[name] is not None for name in METERS)
+
+
+def price_usage(event: Mapping[str, Any], rate: Rate | None, attribution: Attribution, evidence_grade: str) -> Amounts:
+    """The amounts of a RESPONSE. Never a partial price: one used bucket without a price leaves the fact unpriced."""
+    if event["gateway_cache"] in CACHE_HITS:
+        return FREE
+    if not has_usage(event):
+        return unknown("no_usage")
+    if rate is None:
+        return unknown("unpriced")
+    tier = tier_of(rate, sum(event[name] or 0 for name in INPUT_BUCKETS))
+    tokens = _cost(event, BUCKETS, tier.provider_pico)
+    fees = _cost(event, METERS, tier.provider_pico)
+    list_tokens = _cost(event, BUCKETS, tier.list_pico)
+    list_fees = _cost(event, METERS, tier.list_pico)
+    if tokens is None or fees is None or list_tokens is None or list_fees is None:
+        return unknown("unpriced")
+    fees += tier.provider_pico.get("request", 0)
+    list_fees += tier.list_pico.get("request", 0)
+    return _priced(event["purpose"], (tokens, fees), list_tokens + list_fees, attribution, evidence_grade)
+
+
+def _priced(
+    purpose: str, lines: tuple[int, int], list_cost: int, attribution: Attribution, evidence_grade: str
+) -> Amounts:
+    tokens, fees = lines
+    provider_cost = tokens + fees
+    charged = is_charged(attribution, evidence_grade)
+    ppm = attribution.plan.markup_ppm if charged else 0
+    markup = half_even(tokens, ppm) + half_even(fees, ppm)
+    is_policy = purpose == "policy_evaluation"
+    return Amounts(
+        price_status="priced",
+        list_cost=list_cost,
+        provider_cost=provider_cost,
+        token_cost=0 if is_policy else tokens,
+        model_cost=0 if is_policy else fees,
+        policy_cost=provider_cost if is_policy else 0,
+        markup=markup,
+        absorbed=0 if charged else provider_cost,
+        absorbed_to="" if charged else UNALLOCATED,
+        charge=provider_cost + markup if charged else 0,
+    )
+
+
+def price_decision(
+    event: Mapping[str, Any], price: PolicyPrice | None, attribution: Attribution, evidence_grade: str
+) -> Amounts:
+    """The amounts of a POLICY. One made by a metered model call (`evaluator_request_id`) is priced by that call: zero."""
+    if event["evaluator_request_id"]:
+        return FREE
+    if price is None or (event["units"] is None and price.pico_per_unit):
+        return unknown("unpriced")
+    cost = price.pico_per_decision + (event["units"] or 0) * price.pico_per_unit
+    return _priced("policy_evaluation", (cost, 0), cost, attribution, evidence_grade)
