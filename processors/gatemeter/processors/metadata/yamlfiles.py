@@ -109,7 +109,7 @@ class Entry:
     def integer(self, name: str, low: int, high: int, default: Any = MISSING) -> int:
         """A whole number in a range."""
         number = self.take(name, f"{low} to {high}", default, _whole)
-        if not low <= number <= high:
+        if number != default and not low <= number <= high:
             raise self.error(f"{name} must be {low} to {high}, got {number}")
         return number
 
