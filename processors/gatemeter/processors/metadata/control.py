@@ -76,7 +76,7 @@ def append_control(
         for partition in partitions
     ]
     offsets = append_all(bootstrap, records, operator_key, client=client)
-    return {partitions[index]: offset for index, offset in offsets.items()}
+    return {partitions[index]: offsets[index] for index in range(len(partitions))}
 
 
 def control_value(topic: str, partition: int, metadata_offset: int, digest: bytes, issued_at_us: int) -> bytes:

@@ -160,7 +160,8 @@ def append_all(
 def make_producer(bootstrap: str, client: Mapping[str, Any] | None) -> Producer:
     """An idempotent producer with acks of all in-sync replicas; raises `MetadataUnreachable` for bad settings."""
     settings = {
-        **(client or {}),
+        **{name: value for name, value in (client or {}).items() if name != "isolation.level"},
+        "log_level": 0,  # what goes wrong is raised, not printed
         "bootstrap.servers": bootstrap,
         "acks": "all",
         "enable.idempotence": True,

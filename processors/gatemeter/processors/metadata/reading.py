@@ -13,7 +13,7 @@ from gatemeter.processors.metadata.log import MetadataLog, MetadataRefused
 from gatemeter.schemas.codec import Decoded, decode
 from gatemeter.schemas.partitions import METADATA_TOPIC
 
-DEADLINE_S: Final = 60.0
+DEADLINE_S: Final = 30.0
 
 
 class MetadataUnreachable(Exception):
@@ -52,6 +52,7 @@ def read_metadata(
     """
     consumer = Consumer(
         {
+            "log_level": 0,
             **(client or {}),
             "bootstrap.servers": bootstrap,
             "group.id": "gatemeter-metadata-reader",  # required by the client; with assign() no group is joined
