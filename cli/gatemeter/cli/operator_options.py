@@ -1,0 +1,97 @@
+"""What the commands of operators share: their options, the connection, and errors as one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Final, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from gatemeter.processors.metadata.control import Applied
+from gatemeter.processors.metadata.entries import MetadataError
+from gatemeter.processors.metadata.gateways import Connection
+from gatemeter.processors.metadata.log import MetadataProblem
+from gatemeter.processors.metadata.operators import load_operator_keys
+from gatemeter.processors.metadata.publishing import DeliveryFailed, RecordTooLarge
+from gatemeter.processors.metadata.reading import MetadataUnreachable
+from gatemeter.schemas.partitions import EVENTS_TOPIC, METADATA_TOPIC
+from gatemeter.schemas.signing import OperatorKey, SecretsError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Bootstrap = Annotated[str, typer.Option("--bootstrap", help="Kafka brokers, HOST:PORT, several separated by commas.")]
+OperatorKeyFile = Annotated[
+    Path, typer.Option("--operator-key", help="Your private key file (gatemeter operators init).")
+]
+OperatorKeysFile = Annotated[
+    Path | None,
+    typer.Option("--operator-keys", help="Public keys of all operators; needed where you are not the only one."),
+]
+SecretsFile = Annotated[Path, typer.Option("--secrets", help="Secrets file of gateway keys (mode 0600).")]
+KafkaConfig = Annotated[
+    Path | None, typer.Option("--kafka-config", help="JSON file of more librdkafka settings, for example TLS and SASL.")
+]
+EventsTopic = Annotated[str, typer.Option("--events-topic", help="Topic that gets the CONTROL records.")]
+MetadataTopic = Annotated[str, typer.Option("--metadata-topic", help="Topic that keeps the metadata.")]
+
+DEFAULT_BOOTSTRAP: Final = "127.0.0.1:9092"
+DEFAULT_OPERATOR_KEY: Final = Path("operator.json")
+DEFAULT_SECRETS: Final = Path("secrets.json")
+_EXPECTED: Final = (MetadataError, MetadataProblem, MetadataUnreachable, DeliveryFailed, RecordTooLarge, SecretsError)
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
+    """What a user can mend becomes one line on stderr and exit code 1; anything else is a bug and keeps its trace."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except _EXPECTED as error:
+            errors.print(f"error: {error}", markup=False)
+            raise typer.Exit(1) from error
+
+    return guarded
+
+
+def connect(
+    bootstrap: str,
+    operator_key: Path,
+    operator_keys: Path | None,
+    kafka_config: Path | None,
+    events_topic: str = EVENTS_TOPIC,
+    metadata_topic: str = METADATA_TOPIC,
+) -> Connection:
+    """The connection of an operator. Raises `SecretsError`, `MetadataError` for files that cannot be used."""
+    key = OperatorKey.load(operator_key)
+    others = load_operator_keys(operator_keys) if operator_keys else None
+    return Connection(bootstrap, key, others, events_topic, metadata_topic, _client(kafka_config))
+
+
+def _client(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        client = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise MetadataError(f"{path}: must be a JSON object of librdkafka settings: {error}") from error
+    if not isinstance(client, dict):
+        raise MetadataError(f"{path}: must be a JSON object of librdkafka settings")
+    return client
+
+
+def report(applied: Applied) -> None:
+    """Says what was published and what is in force."""
+    console.print(
+        f"{applied.published} published, {applied.unchanged} unchanged; in force in "
+        f"{len(applied.control_offsets)} partitions: metadata below offset {applied.metadata_offset}, "
+        f"digest {applied.digest.hex()[:16]}…"
+    )
