@@ -1,0 +1,176 @@
+-- Views that prove: nothing lost, nothing twice, what is missing is listed.
+
+-- Windows against facts, a currency a row: what all fact rows say they added, superseded ones included, and what the
+-- windows hold. They differ only while a flush is under way.
+CREATE OR REPLACE VIEW conservation_windows AS
+SELECT
+    topic,
+    partition,
+    currency,
+    sum(of_facts_tokens) AS fact_tokens,
+    sum(of_windows_tokens) AS held_tokens,
+    sum(of_facts_cost) AS fact_cost,
+    sum(of_windows_cost) AS held_cost,
+    fact_tokens = held_tokens AND fact_cost = held_cost AS ok
+FROM
+(
+    SELECT topic, partition, currency, window_tokens AS of_facts_tokens, window_cost AS of_facts_cost,
+        toInt64(0) AS of_windows_tokens, toDecimal128(0, 12) AS of_windows_cost
+    FROM usage_facts FINAL
+    UNION ALL
+    SELECT topic, partition, currency, toInt64(0), window_cost, toInt64(0), toDecimal128(0, 12)
+    FROM policy_facts FINAL
+    UNION ALL
+    SELECT topic, partition, currency, toInt64(0), toDecimal128(0, 12), input_tokens + output_tokens, charge
+    FROM usage_windows FINAL
+)
+GROUP BY topic, partition, currency;
+
+-- The running totals of a partition's newest checkpoint, and the same counted again from the tables, below the
+-- checkpoint's next_offset. `problem` names the first thing that does not add up; '' where all does.
+CREATE OR REPLACE VIEW conservation AS
+WITH
+    checkpoints AS
+    (
+        SELECT * FROM ingest_batches ORDER BY topic, partition, next_offset DESC LIMIT 1 BY topic, partition
+    ),
+    refused AS
+    (
+        SELECT topic, partition, countIf(event_index < 0) AS records_found, countIf(event_index >= 0) AS events_found
+        FROM (SELECT topic, partition, offset, event_index FROM quarantine FINAL) AS rows_of
+        INNER JOIN (SELECT topic, partition, next_offset FROM checkpoints) AS ends USING (topic, partition)
+        WHERE offset < next_offset
+        GROUP BY topic, partition
+    ),
+    conflicts AS
+    (
+        SELECT topic, partition, countIf(kind = 'conflict') AS conflicts_found
+        FROM (SELECT topic, partition, offset, kind FROM exceptions FINAL) AS rows_of
+        INNER JOIN (SELECT topic, partition, next_offset FROM checkpoints) AS ends USING (topic, partition)
+        WHERE offset < next_offset
+        GROUP BY topic, partition
+    ),
+    responses AS
+    (
+        SELECT topic, partition, countIf(fresh) AS fresh_found, countIf(NOT fresh) AS late_found
+        FROM (SELECT topic, partition, offset, fresh FROM usage_facts FINAL WHERE has_response) AS rows_of
+        INNER JOIN (SELECT topic, partition, next_offset FROM checkpoints) AS ends USING (topic, partition)
+        WHERE offset < next_offset
+        GROUP BY topic, partition
+    ),
+    windows AS
+    (
+        SELECT topic, partition, countIf(NOT ok) AS windows_wrong FROM conservation_windows GROUP BY topic, partition
+    ),
+    places AS
+    (
+        SELECT topic, partition FROM checkpoints
+        UNION DISTINCT SELECT topic, partition FROM usage_facts
+        UNION DISTINCT SELECT topic, partition FROM policy_facts
+        UNION DISTINCT SELECT topic, partition FROM quarantine
+    )
+SELECT
+    places.topic AS topic,
+    places.partition AS partition,
+    c.next_offset AS next_offset,
+    c.log_time AS log_time,
+    c.records AS records,
+    c.records_batches AS records_batches,
+    c.records_operator AS records_operator,
+    c.records_quarantined AS records_quarantined,
+    refused.records_found AS quarantined_records_found,
+    c.events_received AS events_received,
+    c.events_admitted AS events_admitted,
+    c.events_duplicate AS events_duplicate,
+    c.events_conflict AS events_conflict,
+    conflicts.conflicts_found AS conflicts_found,
+    c.events_quarantined AS events_quarantined,
+    refused.events_found AS quarantined_events_found,
+    c.events_corroborating AS events_corroborating,
+    c.responses_fresh AS responses_fresh,
+    responses.fresh_found AS fresh_responses_found,
+    c.responses_late AS responses_late,
+    responses.late_found AS late_responses_found,
+    windows.windows_wrong AS window_currencies_wrong,
+    multiIf(
+        c.next_offset = 0, 'rows without a checkpoint',
+        c.next_offset != c.records, 'offsets without a record: next_offset differs from records',
+        c.records != c.records_batches + c.records_operator + c.records_quarantined,
+            'records are not batches + operator + quarantined',
+        c.events_received
+            != c.events_admitted + c.events_duplicate + c.events_conflict + c.events_quarantined
+                + c.events_corroborating,
+            'events received are not admitted + duplicate + conflict + quarantined + corroborating',
+        refused.records_found != c.records_quarantined, 'quarantined records: the table holds another number',
+        refused.events_found != c.events_quarantined, 'quarantined events: the table holds another number',
+        conflicts.conflicts_found != c.events_conflict, 'conflicts: the table of exceptions holds another number',
+        responses.fresh_found != c.responses_fresh, 'fresh responses: usage_facts holds another number',
+        responses.late_found > c.responses_late, 'late responses: usage_facts holds more than were counted',
+        windows.windows_wrong > 0, 'windows differ from the facts (see conservation_windows)',
+        '') AS problem,
+    problem = '' AS ok
+FROM places
+LEFT JOIN checkpoints AS c USING (topic, partition)
+LEFT JOIN refused USING (topic, partition)
+LEFT JOIN conflicts USING (topic, partition)
+LEFT JOIN responses USING (topic, partition)
+LEFT JOIN windows USING (topic, partition)
+SETTINGS join_use_nulls = 0;
+
+-- Sequences received against the highest one announced, an epoch and partition a row. `missing` lists [from, to) of
+-- what did not arrive. An epoch that is not closed may have held more in memory when it died: that cannot be known.
+CREATE OR REPLACE VIEW completeness AS
+WITH
+    announced AS
+    (
+        SELECT
+            gateway_id, epoch, topic, partition,
+            max(greatest(heartbeat_sequence, next_sequence)) AS announced_sequence,
+            max(emitted) AS emitted, max(dropped) AS dropped,
+            argMax(spooled, (recorded_at, next_sequence)) AS spooled,
+            max(closed) AS closed, max(recorded_at) AS last_heard
+        FROM gateway_epochs
+        WHERE gateway_id != '_tick'
+        GROUP BY gateway_id, epoch, topic, partition
+    ),
+    edges AS
+    (
+        SELECT gateway_id, epoch, topic, partition, first_sequence, next_sequence
+        FROM gateway_epochs
+        WHERE next_sequence > first_sequence
+        UNION ALL
+        SELECT gateway_id, epoch, topic, partition, announced_sequence, announced_sequence FROM announced
+    ),
+    gaps AS
+    (
+        SELECT
+            gateway_id, epoch, topic, partition, first_sequence,
+            max(next_sequence) OVER (
+                PARTITION BY gateway_id, epoch, topic, partition ORDER BY first_sequence, next_sequence
+                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached
+        FROM edges
+    )
+SELECT
+    gateway_id, epoch, topic, partition,
+    any(announced.announced_sequence) AS announced_sequence,
+    arraySort(groupArrayIf((reached, first_sequence), first_sequence > reached)) AS missing,
+    sumIf(first_sequence - reached, first_sequence > reached) AS missing_events,
+    any(announced.emitted) AS emitted, any(announced.spooled) AS spooled, any(announced.dropped) AS dropped,
+    any(announced.closed) AS closed, any(announced.last_heard) AS last_heard
+FROM gaps
+INNER JOIN announced USING (gateway_id, epoch, topic, partition)
+GROUP BY gateway_id, epoch, topic, partition;
+
+-- Attempts whose rows contradict each other: two contents of one revision, or two starts of the request.
+CREATE OR REPLACE VIEW attempt_conflicts AS
+SELECT
+    gateway_id, request_id, attempt,
+    any(tenant_id) AS tenant_id,
+    uniqExact(usage_revision, response_hash) - uniqExact(usage_revision) AS extra_contents,
+    uniqExact(request_started_at) - 1 AS extra_starts,
+    groupUniqArray(response_hash) AS response_hashes,
+    groupUniqArray(posted_hour) AS posted_hours
+FROM usage_facts
+WHERE has_response
+GROUP BY gateway_id, request_id, attempt
+HAVING extra_contents > 0 OR extra_starts > 0;
