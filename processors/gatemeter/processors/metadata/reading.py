@@ -58,6 +58,7 @@ def read_metadata(
             "group.id": "gatemeter-metadata-reader",  # required by the client; with assign() no group is joined
             "enable.auto.commit": False,
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 20,  # the end is known by an empty fetch: do not wait for more
             "allow.auto.create.topics": False,
         }
     )

@@ -1,0 +1,153 @@
+"""The operators' commands end to end on Apache Kafka: keys, gateways, tenants and rates into force."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gatemeter.cli.gateways import gateways_add, gateways_list, operators_init
+from gatemeter.cli.rates import rates_apply, rates_build
+from gatemeter.cli.tenants import tenants_apply
+from gatemeter.processors.metadata.operators import load_operator_keys
+from gatemeter.processors.metadata.reading import read_metadata
+from gatemeter.processors.metadata.views import View
+from gatemeter.schemas.signing import load_secrets
+from support.kafka import KafkaBroker
+
+EXAMPLES = Path(__file__).parents[4] / "examples"
+PARTITIONS = 2
+app = typer.Typer()
+for command in (gateways_add, gateways_list, operators_init, rates_apply, rates_build, tenants_apply):
+    app.command(command.__name__)(command)
+
+
+@dataclass
+class Operator:
+    folder: Path
+    broker: KafkaBroker
+    events: str
+    metadata: str
+
+    def run(self, name: str, *arguments: str, exit_code: int = 0) -> str:
+        result = CliRunner().invoke(app, [name, *arguments])
+        assert result.exit_code == exit_code, result.output
+        return result.output
+
+    def where(self, *, events: bool = True) -> list[str]:
+        topics = ["--events-topic", self.events] if events else []
+        key = ["--operator-key", str(self.folder / "operator.json")]
+        return ["--bootstrap", self.broker.bootstrap, "--metadata-topic", self.metadata, *topics, *key]
+
+    @property
+    def secrets(self) -> Path:
+        return self.folder / "secrets.json"
+
+    def view(self) -> View:
+        keys = load_operator_keys(self.folder / "operators.json")
+        log = read_metadata(self.broker.bootstrap, keys, topic=self.metadata).log
+        return log.view(log.loaded_to)
+
+
+@pytest.fixture
+def operator(kafka: KafkaBroker, tmp_path: Path) -> Operator:
+    suffix = uuid4().hex[:8]
+    operator = Operator(tmp_path, kafka, f"events-{suffix}", f"metadata-{suffix}")
+    kafka.create_topic(operator.events, partitions=PARTITIONS)
+    kafka.create_topic(operator.metadata)
+    files = ["--operator-key", str(tmp_path / "operator.json"), "--operator-keys", str(tmp_path / "operators.json")]
+    operator.run("operators_init", "ops-1", *files)
+    return operator
+
+
+def test_a_gateway_gets_a_key_and_its_secret_stays_in_the_file(operator: Operator) -> None:
+    secrets = ["--secrets", str(operator.secrets)]
+    operator.run("gateways_add", "litellm-eu", *secrets, *operator.where())
+    operator.run("gateways_add", "_tick", *secrets, *operator.where())
+    operator.run("gateways_add", "_tick", *secrets, *operator.where())
+    assert sorted(load_secrets(operator.secrets)) == ["_tick-1", "litellm-eu-1"]
+    assert operator.secrets.stat().st_mode & 0o777 == 0o600
+    view = operator.view()
+    assert {kid: key.gateway_id for kid, key in view.keys.items()} == {"litellm-eu-1": "litellm-eu", "_tick-1": "_tick"}
+    listed = operator.run("gateways_list", "--json", *operator.where(events=False))
+    assert [row["kid"] for row in json.loads(listed)] == ["_tick-1", "litellm-eu-1"]
+    assert load_secrets(operator.secrets)["litellm-eu-1"].hex() not in listed
+
+
+def test_a_rotation_adds_a_key_and_ends_the_earlier_one(operator: Operator) -> None:
+    secrets = ["--secrets", str(operator.secrets)]
+    operator.run("gateways_add", "kong", "--kind", "api_gateway", *secrets, *operator.where())
+    again = operator.run("gateways_add", "kong", *secrets, *operator.where(), exit_code=1)
+    assert "error: gateway 'kong' is registered; give it another key with --rotate" in again
+    operator.run("gateways_add", "kong", "--kind", "api_gateway", "--rotate", *secrets, *operator.where())
+    keys = operator.view().keys
+    assert keys["kong-1"].valid_to_us is not None
+    assert keys["kong-2"].valid_to_us is None
+    assert keys["kong-1"].valid_to_us > keys["kong-2"].valid_from_us
+
+
+def test_a_bad_kind_is_one_line(operator: Operator) -> None:
+    output = operator.run("gateways_add", "x", "--kind", "toaster", *operator.where(), exit_code=1)
+    assert output == (
+        "error: kind must be one of api_gateway, inference_proxy, agent_runtime, policy_point, got 'toaster'\n"
+    )
+
+
+def test_the_examples_come_into_force_once(operator: Operator) -> None:
+    card = str(operator.folder / "card.json")
+    operator.run("rates_build", str(EXAMPLES / "rates.yaml"), "--out", card, "--left-out")
+    assert "1 published" in operator.run("rates_apply", card, *operator.where())
+    assert "10 published" in operator.run("tenants_apply", str(EXAMPLES / "tenants.yaml"), *operator.where())
+    again = operator.run("tenants_apply", str(EXAMPLES / "tenants.yaml"), *operator.where())
+    assert "0 published, 10 unchanged; in force in 2 partitions: metadata below offset 11" in again
+    assert "0 published, 1 unchanged" in operator.run("rates_apply", card, *operator.where())
+    view = operator.view()
+    rate = view.rate("azure", "contoso-gpt-4o", "", "realtime", 1_790_000_000_000_000)
+    assert rate is not None
+    assert rate.tiers[0].list_pico["input_text_uncached"] == 2_500_000
+    assert rate.tiers[0].provider_pico["input_text_uncached"] == 2_200_000
+    attribution = view.attribution("acme", "quote-bot", 1_790_000_000_000_000)
+    assert (attribution.plan.markup_ppm, attribution.plan.retry_rule) == (200_000, "final_only")
+
+
+def test_a_published_card_never_changes(operator: Operator) -> None:
+    card = operator.folder / "card.json"
+    for price, exit_code in (("0.10", 0), ("0.20", 1)):
+        rates = operator.folder / "rates.yaml"
+        rates.write_text(
+            "card_id: own\neffective_from: 2026-01-01\nproviders: []\n"
+            f"models: [{{provider: internal, model: m, prices: {{input_text_uncached: {price}}}}}]\n"
+        )
+        operator.run("rates_build", str(rates), "--out", str(card))
+        output = operator.run("rates_apply", str(card), *operator.where(), exit_code=exit_code)
+    assert "cards are immutable; build a new one with another card_id or effective_from" in output
+
+
+def test_a_missing_plan_is_named_with_the_known_ones(operator: Operator) -> None:
+    path = operator.folder / "tenants.yaml"
+    path.write_text("plans: [{plan: a}, {plan: b}]\ntenants: [{tenant: acme, cost_centre: CC-1, plan: c}]\n")
+    output = operator.run("tenants_apply", str(path), *operator.where(), exit_code=1)
+    assert output == "error: tenants.yaml: tenant 'acme': plan must be a known plan (a, b), got 'c'\n"
+
+
+def test_an_operator_key_is_made_once(operator: Operator) -> None:
+    before = (operator.folder / "operator.json").read_bytes()
+    files = [
+        "--operator-key",
+        f"{operator.folder}/operator.json",
+        "--operator-keys",
+        f"{operator.folder}/operators.json",
+    ]
+    operator.run("operators_init", "ops-1", *files)
+    assert (operator.folder / "operator.json").read_bytes() == before
+    assert "holds the key of operator 'ops-1'" in operator.run("operators_init", "ops-2", *files, exit_code=1)
+
+
+@pytest.mark.parametrize("name", ["gateways_add", "gateways_list", "operators_init", "rates_apply", "rates_build"])
+def test_every_command_shows_an_example(name: str) -> None:
+    assert "Example: gatemeter " in CliRunner().invoke(app, [name, "--help"]).output
