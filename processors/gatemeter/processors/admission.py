@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gatemeter.processors.fold.plain import Batch, Refused
 from gatemeter.processors.fold.state import epoch_start_us
@@ -37,8 +37,7 @@ class Trust:
     operator_keys: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Authentic:
+class Authentic(NamedTuple):
     """A record that a registered gateway signed, not yet decoded."""
 
     record: LogRecord

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -65,7 +66,10 @@ def encode_state(at: Snapshot, decisions: list[Decision]) -> bytes:
             (clock.log_time_us, clock.posting_floor_us, clock.memory_floor_us, clock.future_bound_us),
             at.metadata_offset,
             epochs,
-            [(entry.offset, entry.first, entry.last, entry.code) for entry in decisions],
+            [
+                (entry.offset, entry.first, entry.last, entry.code)
+                for entry in sorted(decisions, key=attrgetter("offset", "first"))
+            ],
         )
     )
 

@@ -20,7 +20,7 @@ from gatemeter.processors.fold.clocks import Clocks
 from gatemeter.processors.fold.columns import Context, Events
 from gatemeter.processors.fold.decoding import Ints, Mask, decode
 from gatemeter.processors.fold.inflating import Inflater, waiting_requests
-from gatemeter.processors.fold.plain import PartitionState
+from gatemeter.processors.fold.plain import PartitionState, Refused
 from gatemeter.processors.fold.recent import (
     ABSENT,
     HAS_REQUEST,
@@ -66,13 +66,14 @@ class ColumnarStretches:
         clocks = Clocks(self.state.clock, records, stretch.view)
         admitted = Settling(self.state, self.plain, stretch.view, clocks).run(records, decoded)
         if admitted.any():
+            envelopes = decoded.envelopes
             frame = pl.DataFrame(
                 {
-                    "gateway_id": [envelope.gateway_id if envelope else "" for envelope in decoded.envelopes],
-                    "gateway_kind": [envelope.gateway_kind if envelope else "" for envelope in decoded.envelopes],
-                    "kid": [getattr(item, "kid", "") for item in stretch.items],
-                    "epoch": [envelope.epoch if envelope else "" for envelope in decoded.envelopes],
-                    "first_sequence": [envelope.first_sequence if envelope else 0 for envelope in decoded.envelopes],
+                    "gateway_id": envelopes.gateway_id,
+                    "gateway_kind": envelopes.gateway_kind,
+                    "kid": ["" if isinstance(item, Refused) else item.kid for item in stretch.items],
+                    "epoch": envelopes.epoch,
+                    "first_sequence": envelopes.first_sequence,
                     "offset": clocks.offsets,
                     "recorded_at": clocks.timestamps,
                 }

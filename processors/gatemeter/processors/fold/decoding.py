@@ -7,7 +7,7 @@ garbage, the block fails or the sentinel is not in its place, and the records ar
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -18,7 +18,7 @@ import polars as pl
 import polars_avro
 
 from gatemeter.processors import admission
-from gatemeter.processors.fold.plain import Refused
+from gatemeter.processors.fold.plain import Batch, Refused
 from gatemeter.processors.fold.state import epoch_start_us
 from gatemeter.processors.fold.types import HOUR_US
 from gatemeter.schemas import codec, limits
@@ -55,29 +55,33 @@ _ENUMS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """What the fold needs of one record's envelope; its events are rows [start, start + count)."""
+@dataclass(slots=True)
+class Envelopes:
+    """What the fold needs of the records' envelopes, one value a record; empty where `present` is False (refused).
 
-    gateway_id: str
-    gateway_kind: str
-    epoch: str
-    first_sequence: int
-    counters: dict[str, int]
-    closed: bool
-    start: int
-    count: int
+    The events of record i are rows [start[i], start[i] + count[i]) of the stretch. `details` gives the counters and
+    `closed` of one record.
+    """
+
+    present: Mask
+    gateway_id: list[str]
+    gateway_kind: list[str]
+    epoch: list[str]
+    first_sequence: Ints
+    start: Ints
+    count: Ints
+    details: Callable[[int], dict[str, Any]]
 
 
 @dataclass(slots=True)
 class Decoded:
-    """`envelopes[i]` is of record i, None where it is in `refused`.
+    """A decoded stretch; `refused` has the records that are not.
 
     `events`: one row an event in log order, columns of `GatewayEvent` (times as Int64 microseconds, enums as String),
     `record_of` and `index_of` its record and its index there.
     """
 
-    envelopes: list[Envelope | None]
+    envelopes: Envelopes
     refused: dict[int, Refused]
     events: pl.DataFrame
     record_of: Ints
@@ -122,53 +126,79 @@ def _columnar(
     place: tuple[str, int],
 ) -> Decoded:
     counts = frame["events"].list.len().to_numpy().astype(np.int64)
-    envelopes: list[Envelope | None] = [None] * records
-    kept = np.ones(len(authentic), np.bool_)
-    start = 0
-    columns = frame.drop("events", "attestation", "sent_at")
-    for at, ((i, item), envelope, count) in enumerate(
-        zip(authentic, columns.iter_rows(named=True), counts.tolist(), strict=True)
-    ):
-        if not _fits(item, envelope, count, place):
-            wrong = admission.envelope_refusal(item, envelope, count, *place)
-            if wrong is not None:
-                refused[i] = Refused(item.record, *wrong, item.gateway_id)
-                kept[at] = False
-                continue
-        envelopes[i] = Envelope(
-            envelope["gateway_id"],
-            envelope["gateway_kind"],
-            envelope["epoch"],
-            envelope["first_sequence"],
-            envelope["counters"],
-            envelope["closed"],
-            start,
-            count,
-        )
-        start += count
-    with_events = kept & (counts > 0)
-    events = (
-        frame.select("events").filter(pl.Series(with_events)).explode("events", empty_as_null=False).unnest("events")
-    )
-    events = events.with_columns(
-        *(pl.col(name).cast(pl.Int64) for name in _TIMES), *(pl.col(name).cast(pl.String) for name in _ENUMS)
-    )
+    fits = _fits(frame, counts, authentic, place)
+    for at in np.flatnonzero(~fits).tolist():
+        i, item = authentic[at]
+        wrong = admission.envelope_refusal(item, frame.row(at, named=True), int(counts[at]), *place)
+        if wrong is None:
+            fits[at] = True
+        else:
+            refused[i] = Refused(item.record, *wrong, item.gateway_id)
     numbers = np.fromiter((i for i, _ in authentic), np.int64, len(authentic))
+    with_events = fits & (counts > 0)
+    events = frame.select("events")
+    if not with_events.all():
+        events = events.filter(pl.Series(with_events))
+    events = events.explode("events", empty_as_null=False).unnest("events")
+    events = events.with_columns(pl.col(*_TIMES).cast(pl.Int64), pl.col(*_ENUMS).cast(pl.String))
+    envelopes = _envelopes(records, frame, numbers, fits, counts)
     return Decoded(envelopes, refused, events, *_positions(numbers[with_events], counts[with_events]))
 
 
-def _fits(item: admission.Authentic, envelope: dict[str, Any], count: int, place: tuple[str, int]) -> bool:
-    """The checks of `admission.envelope_refusal`, cheaply; False means: ask it."""
-    start = _start_of(envelope["epoch"])
-    return (
-        start is not None
-        and start - item.record.timestamp_us <= HOUR_US
-        and envelope["gateway_id"] == item.gateway_id
-        and (envelope["topic"], envelope["partition"]) == place
-        and 0 <= envelope["first_sequence"] <= admission.MAX_SEQUENCE
-        and count <= limits.MAX_EVENTS_PER_BATCH
-        and not (count and item.gateway_id == TICK_GATEWAY)
+def _envelopes(records: int, frame: pl.DataFrame, numbers: Ints, fits: Mask, counts: Ints) -> Envelopes:
+    """`frame` has the envelope of the records `numbers`, of which those that `fits` are taken."""
+    present = np.zeros(records, np.bool_)
+    count, first = np.zeros(records, np.int64), np.zeros(records, np.int64)
+    present[numbers] = fits
+    count[numbers] = np.where(fits, counts, 0)
+    first[numbers] = frame["first_sequence"].to_numpy()
+    row_of = np.zeros(records, np.int64)
+    row_of[numbers] = np.arange(len(numbers))
+
+    def texts(name: str) -> list[str]:
+        values: list[str] = frame[name].cast(pl.String).to_list()
+        if len(values) == records:
+            return values
+        return [values[row] if there else "" for row, there in zip(row_of.tolist(), present.tolist(), strict=True)]
+
+    def details(record: int) -> dict[str, Any]:
+        row = int(row_of[record])
+        return {**frame["counters"][row], "closed": frame["closed"][row]}
+
+    return Envelopes(
+        present=present,
+        gateway_id=texts("gateway_id"),
+        gateway_kind=texts("gateway_kind"),
+        epoch=texts("epoch"),
+        first_sequence=first,
+        start=np.cumsum(count) - count,
+        count=count,
+        details=details,
     )
+
+
+def _fits(
+    frame: pl.DataFrame, counts: Ints, authentic: list[tuple[int, admission.Authentic]], place: tuple[str, int]
+) -> Mask:
+    """The checks of `admission.envelope_refusal` for all records at once; False means: ask it."""
+    timestamps = np.array([item.record.timestamp_us for _, item in authentic], np.int64)
+    owners = pl.Series([item.gateway_id for _, item in authentic], dtype=pl.String)
+    epochs = frame["epoch"]
+    starts = {epoch: _start_of(epoch) for epoch in epochs.unique().to_list()}
+    start = pl.Series([starts[epoch] for epoch in epochs.to_list()], dtype=pl.Int64)
+    topic, partition = place
+    checks = frame.select(
+        pl.all_horizontal(
+            pl.col("gateway_id") == owners,
+            pl.col("topic") == topic,
+            pl.col("partition") == partition,
+            pl.col("first_sequence").is_between(0, admission.MAX_SEQUENCE),
+            pl.Series(counts <= limits.MAX_EVENTS_PER_BATCH),
+            pl.Series(counts == 0) | (owners != TICK_GATEWAY),
+            (start - pl.Series(timestamps) <= HOUR_US).fill_null(False),
+        ).alias("fits")
+    )
+    return checks["fits"].to_numpy(writable=True)
 
 
 def _positions(numbers: Ints, counts: Ints) -> tuple[Ints, Ints]:
@@ -184,42 +214,34 @@ def _one_by_one(
     refused: dict[int, Refused],
     place: tuple[str, int],
 ) -> Decoded:
-    envelopes: list[Envelope | None] = [None] * records
-    rows: list[dict[str, Any]] = []
+    batches: list[Batch] = []
     numbers: list[int] = []
-    counts: list[int] = []
     for i, item in authentic:
         batch = admission.decode(item, *place)
         if isinstance(batch, Refused):
             refused[i] = batch
-            continue
-        envelope = batch.envelope
-        envelopes[i] = Envelope(
-            envelope["gateway_id"],
-            envelope["gateway_kind"],
-            envelope["epoch"],
-            envelope["first_sequence"],
-            envelope["counters"],
-            envelope["closed"],
-            len(rows),
-            len(batch.events),
-        )
-        rows += batch.events
-        numbers.append(i)
-        counts.append(len(batch.events))
-    events = pl.DataFrame(rows, schema=EVENT_SCHEMA)
-    return Decoded(envelopes, refused, events, *_positions(np.array(numbers, np.int64), np.array(counts, np.int64)))
+        else:
+            batches.append(batch)
+            numbers.append(i)
+    frame = pl.DataFrame([batch.envelope for batch in batches], schema=ENVELOPE_SCHEMA)
+    events = pl.DataFrame([event for batch in batches for event in batch.events], schema=EVENT_SCHEMA)
+    counts = np.array([len(batch.events) for batch in batches], np.int64)
+    places = np.array(numbers, np.int64)
+    envelopes = _envelopes(records, frame, places, np.ones(len(places), np.bool_), counts)
+    return Decoded(envelopes, refused, events, *_positions(places, counts))
 
 
-def _event_schema() -> pl.Schema:
+def _schemas() -> tuple[pl.Schema, pl.Schema]:
     empty = _read([])
     if empty is None:
         raise AssertionError("polars-avro cannot read the sentinel of this schema")
     struct = empty.schema["events"]
     fields = {entry.name: entry.dtype for entry in struct.inner.fields}  # type: ignore[attr-defined]
     fields |= dict.fromkeys(_TIMES, pl.Int64()) | dict.fromkeys(_ENUMS, pl.String())
-    return pl.Schema(fields)
+    kept = ("gateway_id", "epoch", "first_sequence", "counters", "closed")
+    envelope = {name: empty.schema[name] for name in kept} | {"gateway_kind": pl.String()}
+    return pl.Schema(fields), pl.Schema(envelope)
 
 
-EVENT_SCHEMA: Final[pl.Schema] = _event_schema()
-"""Columns of `Decoded.events`."""
+EVENT_SCHEMA, ENVELOPE_SCHEMA = _schemas()
+"""Columns of `Decoded.events`, and what is kept of an envelope."""

@@ -5,7 +5,7 @@ The usual record, in order and all valid, costs one comparison; the others are w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +13,11 @@ import polars as pl
 
 from gatemeter.processors.fold import intervals
 from gatemeter.processors.fold.clocks import Clocks
-from gatemeter.processors.fold.decoding import Decoded, Envelope, Ints, Mask
+from gatemeter.processors.fold.decoding import Decoded, Ints, Mask
 from gatemeter.processors.fold.events import MAX_ID_LENGTH, POLICY_RANGES, RESPONSE_RANGES, refusal
 from gatemeter.processors.fold.plain import PartitionState, PlainFold, Refused, quarantine
 from gatemeter.processors.fold.state import CONFLICT, DUPLICATE, EPOCH_LIFETIME_US, INVALID, EpochKey
-from gatemeter.processors.fold.types import LogRecord, Row
+from gatemeter.processors.fold.types import LogRecord
 from gatemeter.processors.metadata.views import View
 from gatemeter.schemas import limits
 from gatemeter.schemas.signing import TICK_GATEWAY
@@ -67,147 +67,160 @@ class _Heard:
 
     settled: intervals.Intervals
     log_time_us: int
-    run: Row
+    first: int
+    after: int
+    last_record: int
 
 
 class Settling:
-    """Walks the records of one stretch."""
+    """Walks the records of one stretch, epoch by epoch: epochs do not touch each other."""
 
     def __init__(self, state: PartitionState, plain: PlainFold, view: View, clocks: Clocks) -> None:
         self._state = state
         self._plain = plain
         self._view = view
         self._clocks = clocks
-        self._heard: dict[EpochKey, _Heard] = {}
 
     def run(self, records: Sequence[LogRecord], decoded: Decoded) -> Mask:
         """Which events are to be admitted; everything else about the stretch's records is done here."""
         events = decoded.events
-        admitted = np.ones(events.height, np.bool_)
-        if self._state.decisions.replaying or not events.height:
-            valid = admitted
-        else:
+        self._records, self._envelopes, self._events = records, decoded.envelopes, events
+        self._admitted = np.ones(events.height, np.bool_)
+        valid = self._admitted
+        if not self._state.decisions.replaying and events.height:
             recorded_at = self._clocks.timestamps[decoded.record_of]
             valid = valid_events(events, recorded_at, self._view.parameters.future_bound_us)
-        invalid_before = np.concatenate(([0], np.cumsum(~valid)))
+        self._invalid_before = np.concatenate(([0], np.cumsum(~valid)))
         self._state.totals.records += len(records)
-        log_times = self._clocks.log_time.tolist()
-        for i, (record, envelope) in enumerate(zip(records, decoded.envelopes, strict=True)):
-            if envelope is None:
-                self._plain.refuse(decoded.refused[i])
-                continue
-            start, after = envelope.start, envelope.start + envelope.count
-            heard = self._hear(record, envelope, log_times[i])
+        for item in decoded.refused.values():
+            self._plain.refuse(item)
+        by_epoch: dict[EpochKey, list[int]] = {}
+        keys = zip(decoded.envelopes.gateway_id, decoded.envelopes.epoch, strict=True)
+        for i, (key, present) in enumerate(zip(keys, decoded.envelopes.present.tolist(), strict=True)):
+            if present:
+                by_epoch.setdefault(key, []).append(i)
+        for key, numbers in by_epoch.items():
+            if not self._at_once(key, np.array(numbers, np.int64)):
+                self._one_by_one(key, numbers)
+        return self._admitted
+
+    def _all_valid(self, start: int, after: int) -> bool:
+        return bool(self._invalid_before[after] == self._invalid_before[start])
+
+    def _at_once(self, key: EpochKey, numbers: Ints) -> bool:
+        """The usual case: in order, without holes, nothing settled before, all valid, nothing recorded about them."""
+        envelopes, state = self._envelopes, self._state
+        first, count, start = envelopes.first_sequence[numbers], envelopes.count[numbers], envelopes.start[numbers]
+        after = first + count
+        log_time = self._clocks.log_time
+        begin, end = int(log_time[numbers[0]]), int(log_time[numbers[-1]])
+        settled = state.epochs.settled(key)
+        if (
+            not bool((first[1:] == after[:-1]).all())
+            or bool((self._invalid_before[start + count] != self._invalid_before[start]).any())
+            or intervals.overlaps(settled, int(first[0]), int(after[-1]))
+            or end - begin > EPOCH_LIFETIME_US
+            or any(state.decisions.of(self._records[i].offset) for i in self._recorded(numbers))
+            or state.epochs.is_expired(key, begin)
+        ):
+            return False
+        state.totals.records_batches += len(numbers)
+        state.totals.events_received += int(count.sum())
+        settled = intervals.add(settled, int(first[0]), int(after[-1]))
+        self._close(key, _Heard(settled, end, int(first[0]), int(after[-1]), int(numbers[-1])))
+        return True
+
+    def _recorded(self, numbers: Ints) -> list[int]:
+        return numbers.tolist() if self._state.decisions.replaying else []
+
+    def _one_by_one(self, key: EpochKey, numbers: list[int]) -> None:
+        heard: _Heard | None = None
+        for i in numbers:
+            log_time_us = int(self._clocks.log_time[i])
+            first = int(self._envelopes.first_sequence[i])
+            after = first + int(self._envelopes.count[i])
+            if heard is not None and (heard.after != first or heard.log_time_us + EPOCH_LIFETIME_US < log_time_us):
+                self._close(key, heard)
+                heard = None
             if heard is None:
-                admitted[start:after] = False
-                continue
-            all_valid = bool(invalid_before[after] == invalid_before[start])
-            self._settle(record, envelope, heard, admitted, events, all_valid)
-        self._close()
-        return admitted
+                if self._is_expired(key, i, log_time_us):
+                    continue
+                heard = _Heard(self._state.epochs.settled(key), log_time_us, first, after, i)
+            heard.log_time_us, heard.after, heard.last_record = log_time_us, after, i
+            self._state.totals.records_batches += 1
+            self._state.totals.events_received += after - first
+            heard.settled = self._settle(i, first, after, heard.settled)
+        if heard is not None:
+            self._close(key, heard)
 
-    def _hear(self, record: LogRecord, envelope: Envelope, log_time_us: int) -> _Heard | None:
-        """The record's epoch, None where it has expired and the record is refused."""
-        key = (envelope.gateway_id, envelope.epoch)
-        heard = self._heard.get(key)
-        if heard is None or heard.log_time_us + EPOCH_LIFETIME_US < log_time_us:
-            heard = self._first_heard(key, record, envelope, log_time_us)
-            if heard is None:
-                return None
-        heard.log_time_us = log_time_us
-        totals = self._state.totals
-        totals.records_batches += 1
-        totals.events_received += envelope.count
-        self._note(heard, record, envelope)
-        return heard
+    def _is_expired(self, key: EpochKey, i: int, log_time_us: int) -> bool:
+        if not self._state.epochs.is_expired(key, log_time_us):
+            return False
+        text = f"epoch {key[1]} ended more than 30 days ago"
+        self._plain.refuse(Refused(self._records[i], "epoch_expired", text, key[0]))
+        start = int(self._envelopes.start[i])
+        self._admitted[start : start + int(self._envelopes.count[i])] = False
+        return True
 
-    def _first_heard(self, key: EpochKey, record: LogRecord, envelope: Envelope, log_time_us: int) -> _Heard | None:
-        epochs = self._state.epochs
-        before = self._heard.pop(key, None)
-        if before is not None:
-            self._close_one(key, before)
-        if epochs.is_expired(key, log_time_us):
-            text = f"epoch {envelope.epoch} ended more than 30 days ago"
-            self._plain.refuse(Refused(record, "epoch_expired", text, envelope.gateway_id))
-            return None
-        heard = self._heard[key] = _Heard(epochs.settled(key), log_time_us, {})
-        return heard
+    def _settle(self, i: int, first: int, after: int, settled: intervals.Intervals) -> intervals.Intervals:
+        """One record: what is settled after it."""
+        start = int(self._envelopes.start[i])
+        recorded = self._state.decisions.of(self._records[i].offset)
+        end = start + after - first
+        if self._all_valid(start, end) and not recorded and not intervals.overlaps(settled, first, after):
+            return intervals.add(settled, first, after)
+        if first < after and intervals.covers(settled, first, after):
+            self._state.totals.events_duplicate += after - first
+            self._admitted[start:end] = False
+            return settled
+        return self._settle_events(i, first, settled, recorded)
 
-    def _note(self, heard: _Heard, record: LogRecord, envelope: Envelope) -> None:
-        """Extends the run of received sequences, or begins a new row of `gateway_epochs`."""
-        if envelope.gateway_id == TICK_GATEWAY:
-            return
-        first, after = envelope.first_sequence, envelope.first_sequence + envelope.count
-        run = heard.run
-        if run and run["next_sequence"] != first:
-            key = (envelope.gateway_id, envelope.epoch)
-            self._state.rows.add("gateway_epochs", self._epoch_row(key, run))
-            run = heard.run = {}
-        run["first_sequence"] = run.get("first_sequence", first)
-        run["next_sequence"] = run["heartbeat_sequence"] = after
-        run["counters"] = envelope.counters
-        run["closed"] = envelope.closed
-        run["recorded_at"] = record.timestamp_us
-
-    def _settle(
-        self,
-        record: LogRecord,
-        envelope: Envelope,
-        heard: _Heard,
-        admitted: Mask,
-        events: pl.DataFrame,
-        all_valid: bool,
-    ) -> None:
-        first, after = envelope.first_sequence, envelope.first_sequence + envelope.count
-        recorded = self._state.decisions.of(record.offset)
-        if all_valid and not recorded and not intervals.overlaps(heard.settled, first, after):
-            heard.settled = intervals.add(heard.settled, first, after)
-            return
-        if intervals.covers(heard.settled, first, after):
-            self._state.totals.events_duplicate += envelope.count
-            admitted[envelope.start : envelope.start + envelope.count] = False
-            return
-        rows = events[envelope.start : envelope.start + envelope.count].iter_rows(named=True)
+    def _settle_events(
+        self, i: int, first: int, settled: intervals.Intervals, recorded: Mapping[int, str]
+    ) -> intervals.Intervals:
+        record, state = self._records[i], self._state
+        start, count = int(self._envelopes.start[i]), int(self._envelopes.count[i])
         has_raw = False
-        for index, event in enumerate(rows):
+        for index, event in enumerate(self._events[start : start + count].iter_rows(named=True)):
             sequence = first + index
-            at = envelope.start + index
-            if intervals.contains(heard.settled, sequence):
-                self._state.totals.events_duplicate += 1
-                admitted[at] = False
+            if intervals.contains(settled, sequence):
+                state.totals.events_duplicate += 1
+                self._admitted[start + index] = False
                 continue
             wrong = None
-            if not self._state.decisions.replaying:
+            if not state.decisions.replaying:
                 wrong = refusal(event, record.timestamp_us, self._view.parameters.future_bound_us)
             if wrong is not None:
-                quarantine(self._state, record, index, wrong, envelope.gateway_id, with_raw=not has_raw)
+                gateway_id = self._envelopes.gateway_id[i]
+                quarantine(state, record, index, wrong, gateway_id, with_raw=not has_raw)
                 has_raw = True
             if wrong is not None or recorded.get(index) == INVALID:
-                self._state.totals.events_quarantined += 1
-                self._state.decisions.take(record.offset, index, INVALID)
-                admitted[at] = False
+                state.totals.events_quarantined += 1
+                state.decisions.take(record.offset, index, INVALID)
+                self._admitted[start + index] = False
                 continue
-            heard.settled = intervals.add(heard.settled, sequence, sequence + 1)
+            settled = intervals.add(settled, sequence, sequence + 1)
             if recorded.get(index) in (DUPLICATE, CONFLICT):
-                admitted[at] = False
+                self._admitted[start + index] = False
+        return settled
 
-    def _close(self) -> None:
-        for key, heard in self._heard.items():
-            self._close_one(key, heard)
-
-    def _close_one(self, key: EpochKey, heard: _Heard) -> None:
-        self._state.epochs.hear(key, heard.settled, heard.log_time_us)
-        if heard.run:
-            self._state.rows.add("gateway_epochs", self._epoch_row(key, heard.run))
-
-    def _epoch_row(self, key: EpochKey, run: Row) -> Row:
-        counters = run["counters"]
-        return {
-            "gateway_id": key[0],
-            "epoch": key[1],
-            "topic": self._state.topic,
-            "partition": self._state.partition,
-            **{name: run[name] for name in ("first_sequence", "next_sequence", "heartbeat_sequence", "closed")},
-            **counters,
-            "recorded_at": run["recorded_at"],
-        }
+    def _close(self, key: EpochKey, heard: _Heard) -> None:
+        """Notes what was settled, and the run of sequences that was received."""
+        state = self._state
+        state.epochs.hear(key, heard.settled, heard.log_time_us)
+        if key[0] == TICK_GATEWAY:
+            return
+        state.rows.add(
+            "gateway_epochs",
+            {
+                "gateway_id": key[0],
+                "epoch": key[1],
+                "topic": state.topic,
+                "partition": state.partition,
+                "first_sequence": heard.first,
+                "next_sequence": heard.after,
+                "heartbeat_sequence": heard.after,
+                **self._envelopes.details(heard.last_record),
+                "recorded_at": self._records[heard.last_record].timestamp_us,
+            },
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 FOLD_RELEASE: Final = 1
 """Release of the fold in this code; the parameters in force must name the same one."""
@@ -15,8 +15,7 @@ DAY_US: Final = 24 * HOUR_US
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
+class LogRecord(NamedTuple):
     """One record of a partition's log; `timestamp_us` is the log's own clock (LogAppendTime), UTC."""
 
     offset: int
