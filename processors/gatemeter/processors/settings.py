@@ -230,3 +230,8 @@ class _Reader:
         if protocol.startswith("SASL") and not (user and password):
             raise SettingsError(f"{PREFIX}KAFKA_USER and {PREFIX}KAFKA_PASSWORD(_FILE) must be set with {protocol}")
         return KafkaSecurity(protocol, ca_file, mechanism, user, password)
+
+
+def prepare_process() -> None:
+    """Before polars is imported: one thread for it, since workers scale by process."""
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")

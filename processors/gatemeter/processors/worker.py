@@ -75,8 +75,8 @@ def set_up_logging() -> None:
     """One line a message on stderr; the libraries only where they warn."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("gatemeter").setLevel(logging.INFO)
-    for library in ("faust", "mode", "aiokafka"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    for services in ("faust", "mode", "aiokafka", "gatemeter.processors.app", "gatemeter.processors.transport"):
+        logging.getLogger(services).setLevel(logging.WARNING)
 
 
 def _tune_gc() -> None:
