@@ -160,7 +160,9 @@ def request(request_id: str, at_us: int, **fields: Any) -> dict[str, Any]:
     return event("REQUEST", request_id, at_us, **fields)
 
 
-def response(request_id: str, at_us: int, *, tokens: tuple[int, int] | None = (100, 20), **fields: Any) -> dict[str, Any]:
+def response(
+    request_id: str, at_us: int, *, tokens: tuple[int, int] | None = (100, 20), **fields: Any
+) -> dict[str, Any]:
     usage = {} if tokens is None else {"input_text_uncached": tokens[0], "output_text_visible": tokens[1]}
     base = {"status": "ok", "delivered": True, "http_status": 200, "latency_us": 900_000, "usage_source": "reported"}
     return event("RESPONSE", request_id, at_us, **{**base, **usage, **fields})
