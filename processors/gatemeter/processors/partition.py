@@ -1,4 +1,4 @@
-"""One partition's fold with its checkpoint: records in, rows and a checkpoint row out; resume, replay and loud stops."""
+"""One partition's fold and its checkpoint: records in, rows and a checkpoint row out; resume and loud stops."""
 
 from __future__ import annotations
 

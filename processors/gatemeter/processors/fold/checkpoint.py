@@ -26,7 +26,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a worker resumes from: fold `at` … `next_offset` with `decisions`, write nothing, then go on with `totals`."""
+    """What a worker resumes from: fold `at` … `next_offset` with `decisions`, write nothing, go on with `totals`."""
 
     first_offset: int
     next_offset: int

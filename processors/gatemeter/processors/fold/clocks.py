@@ -46,4 +46,5 @@ class Clocks:
     def posted_hours(self, record_of: Ints, started: Ints) -> Ints:
         """Hour to which each event posts."""
         posted = np.maximum(started, self.posting_floor[record_of])
-        return posted - posted % HOUR_US
+        hours: Ints = posted - posted % HOUR_US
+        return hours

@@ -1,7 +1,7 @@
 """The fold as column operations: what is simple goes by columns, what is not by the plain fold, exchange by exchange.
 
-Exchanges do not touch each other, and the clock is known for every record of a stretch beforehand; so an exchange may be
-taken out of the stretch and given to the plain fold without changing any other. Simple are: a REQUEST, a RESPONSE of
+Exchanges do not touch each other, and the clock is known for every record of a stretch beforehand; so an exchange may
+be taken out of the stretch and given to the plain fold without changing any other. Simple are: a REQUEST, a RESPONSE of
 revision 0, both in this order, the answer to a REQUEST in memory, and a POLICY, each the first of its key in memory.
 See docs/fold.md.
 """

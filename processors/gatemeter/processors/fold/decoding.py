@@ -1,7 +1,7 @@
 """A stretch of authentic records becomes one frame of events, all bodies decoded in one native call.
 
-The bodies are laid end to end as one Avro container block, with a sentinel behind them: where a body is cut, too long or
-garbage, the block fails or the sentinel is not in its place, and the records are decoded one by one instead.
+The bodies are laid end to end as one Avro container block, with a sentinel behind them: where a body is cut, too long
+or garbage, the block fails or the sentinel is not in its place, and the records are decoded one by one instead.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One attempt as the fold remembers it: its REQUEST, its RESPONSEs by usage revision, and what of them is in windows."""
+"""One attempt as the fold remembers it: its REQUEST, its RESPONSEs by usage revision, what of them is in windows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ExchangeKey = tuple[str, str, int]
 
 @dataclass(slots=True)
 class RequestHalf:
-    """A REQUEST. While `event` is held it waits for its RESPONSE; `deadline_us` is the log time at which it is an orphan."""
+    """A REQUEST. While it waits for its RESPONSE, `event` is held; at log time `deadline_us` it is an orphan."""
 
     content_hash: bytes
     started_at_us: int
@@ -46,7 +46,7 @@ class ResponseHalf:
 
 @dataclass(slots=True)
 class Exchange:
-    """Needed as a unit, from `first_offset` on, while it waits or the latest admitted event of it is within the horizon."""
+    """Needed as a unit, from `first_offset` on, while it waits or its latest admitted event is within the horizon."""
 
     first_offset: int
     last_log_time_us: int

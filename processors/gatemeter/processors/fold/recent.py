@@ -177,7 +177,7 @@ class Recent:
         """Drops the entries before the first that is within the horizon or waits."""
         last, deadline = self.column("last_log_time"), self.column("deadline")
         kept = int(np.searchsorted(last, floor_us, side="left"))
-        waiting = np.flatnonzero(deadline[:kept] != NOT_WAITING) if self._waiting else ()
+        waiting = np.flatnonzero(deadline[:kept] != NOT_WAITING)
         gone = int(waiting[0]) if len(waiting) else kept
         get = self.numbers.get
         for number, key in enumerate(self._keys[self._dead : gone], start=self._base + self._dead):

@@ -21,10 +21,11 @@ class PlainStretches:
     def fold(self, stretch: admission.Stretch) -> None:
         """Folds records that are under one view."""
         for item in stretch.items:
-            decoded = item
             if not isinstance(item, Refused):
                 decoded = admission.decode(item, self.state.topic, self.state.partition)
-            self.plain.fold_record(decoded, stretch.view)  # type: ignore[arg-type]
+            else:
+                decoded = item
+            self.plain.fold_record(decoded, stretch.view)
 
     def control(self, record: LogRecord, view: View | None, before: View | None) -> None:
         """Folds a CONTROL; the clock is taken under the view before it and under its own."""

@@ -1,4 +1,4 @@
-"""Attribution and prices of many events at once: each distinct combination is looked up in the view once, then gathered.
+"""Attribution and prices of many events: each distinct combination is looked up in the view once, then gathered.
 
 Every lookup of a view is constant between two of its `boundaries`, so (what is looked up, era) is the whole key.
 """

@@ -30,7 +30,8 @@ def half_even(amounts: Ints, ppm: Ints) -> Ints:
     whole, part = np.divmod(amounts, PPM)
     quotient, rest = np.divmod(part * ppm, PPM)
     quotient += whole * ppm
-    return quotient + ((rest * 2 > PPM) | ((rest * 2 == PPM) & (quotient % 2 == 1)))
+    rounded: Ints = quotient + ((rest * 2 > PPM) | ((rest * 2 == PPM) & (quotient % 2 == 1)))
+    return rounded
 
 
 def _tiers_of(first: Ints, input_tokens: Ints, tables: TierTables) -> Ints:

@@ -56,7 +56,10 @@ def is_charged(attribution: Attribution, evidence_grade: str) -> bool:
 
 
 def tier_of(rate: Rate, input_tokens: int) -> RateTier:
-    """The tier of a request: with a tier above 200,000, 200,000 input tokens pay the base rate and from 200,001 on all pay the tier's."""
+    """The tier of a request; it prices all its tokens.
+
+    With a tier above 200,000: 200,000 input tokens pay the base rate; from 200,001 on all pay the tier's.
+    """
     chosen = rate.tiers[0]
     for tier in rate.tiers[1:]:
         if input_tokens > tier.input_tokens_above:
@@ -127,7 +130,7 @@ def _priced(
 def price_decision(
     event: Mapping[str, Any], price: PolicyPrice | None, attribution: Attribution, evidence_grade: str
 ) -> Amounts:
-    """The amounts of a POLICY. One made by a metered model call (`evaluator_request_id`) is priced by that call: zero."""
+    """The amounts of a POLICY. One made by a metered model call (`evaluator_request_id`) is priced there: zero here."""
     if event["evaluator_request_id"]:
         return FREE
     if price is None or (event["units"] is None and price.pico_per_unit):
