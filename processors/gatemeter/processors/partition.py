@@ -93,7 +93,8 @@ class PartitionFold:
         )
         self._stretches: Stretches = ColumnarStretches(self._state) if columnar else PlainStretches(self._state)
         self._snapshots: list[Snapshot] = []
-        self._first_offset = self._resume.first_offset if self._resume else 0
+        self._first_offset = self._resume.next_offset if self._resume else 0
+        """Where this fold began to write: its checkpoints cover [first_offset, next_offset)."""
         self.next_offset = at.offset
 
     @property

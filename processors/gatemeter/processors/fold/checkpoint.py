@@ -28,7 +28,6 @@ class Snapshot:
 class Checkpoint:
     """What a worker resumes from: fold `at` … `next_offset` with `decisions`, write nothing, go on with `totals`."""
 
-    first_offset: int
     next_offset: int
     at: Snapshot
     decisions: list[Decision]
@@ -82,7 +81,6 @@ def read(row: Mapping[str, Any]) -> Checkpoint:
         for gateway_id, epoch, settled, heard in state.epochs
     }
     return Checkpoint(
-        first_offset=row["first_offset"],
         next_offset=row["next_offset"],
         at=Snapshot(row["replay_from"], Clock(*state.clock), state.metadata_offset, epochs),
         decisions=[Decision(*entry) for entry in state.decisions],
