@@ -1,0 +1,92 @@
+"""Child processes that never outlive the command that started them, however it ends."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+STOP_SECONDS: Final = 4.0
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None)
+
+
+class ChildEnded(Exception):
+    """A child ended by itself; the text names it, its exit code and the last lines that it wrote."""
+
+
+@dataclass(frozen=True)
+class _Child:
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+class Children:
+    """Starts processes and ends them in reverse order at the end of the block.
+
+    Each has a session of its own, so that Ctrl-C reaches the command alone, which then ends them in order. Where the
+    command itself is killed, the kernel kills them (Linux: PR_SET_PDEATHSIG, bound to the thread that starts them).
+    """
+
+    def __init__(self, log_folder: Path) -> None:
+        self._log_folder = log_folder
+        self._children: list[_Child] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self, name: str, command: Sequence[str], settings: Mapping[str, str]) -> None:
+        """Starts `command` with `settings` on top of the environment; what it prints goes to `<name>.log`."""
+        log = self._log_folder / f"{name}.log"
+        parent = os.getpid()
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **settings},
+                start_new_session=True,
+                preexec_fn=lambda: _die_with(parent),  # in the child, before it becomes the command
+            )
+        self._children.append(_Child(name, process, log))
+
+    def check(self) -> None:
+        """Raises `ChildEnded` where one is gone."""
+        for child in self._children:
+            code = child.process.poll()
+            if code is not None:
+                lines = child.log.read_text("utf-8", "replace").strip().splitlines()[-8:]
+                raise ChildEnded(f"{child.name} ended with code {code}: " + "\n  ".join(lines or ["it wrote nothing"]))
+
+    def stop(self) -> None:
+        """Asks all to end, workers before broker, and kills what is still there after `STOP_SECONDS`."""
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in reversed(self._children):
+            child.process.terminate()
+        for child in reversed(self._children):
+            try:
+                child.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+        self._children.clear()
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # the parent died between fork and prctl
+        os._exit(1)

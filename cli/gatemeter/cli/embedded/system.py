@@ -1,0 +1,116 @@
+"""The whole system in one block: broker, ClickHouse, metadata in force, workers; keys in a folder of mode 0700."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gatemeter.cli.embedded.broker import start_broker
+from gatemeter.cli.embedded.children import Children
+from gatemeter.processors.metadata.gateways import Connection, add_gateway, ensure_tick_gateway
+from gatemeter.processors.metadata.operators import init_operator
+from gatemeter.processors.metadata.publishing import Draft
+from gatemeter.processors.topics import PARTITIONS, apply_topics
+from gatemeter.sinks.clickhouse import ClickHouseSettings
+from gatemeter.sinks.local.launcher import LocalClickHouse, start
+from gatemeter.sinks.migrations import migrate
+
+OPERATOR = "local-operator"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to run. `gateways`: id → kind; `drafts`: metadata to be in force before the first event; ports 0: any."""
+
+    workers: int
+    gateways: dict[str, str]
+    drafts: Sequence[Draft]
+    clickhouse_port: int = 0
+    partitions: int = PARTITIONS
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A running system. `kids`: gateway id → the key id of its secret in `secrets_file`."""
+
+    bootstrap: str
+    clickhouse: ClickHouseSettings
+    folder: Path
+    children: Children
+    kids: dict[str, str]
+
+    @property
+    def secrets_file(self) -> Path:
+        """Secrets of all gateways."""
+        return self.folder / "secrets.json"
+
+    @property
+    def operator_file(self) -> Path:
+        """The private key of the operator."""
+        return self.folder / "operator.json"
+
+    @property
+    def operator_keys_file(self) -> Path:
+        """The public keys that workers trust."""
+        return self.folder / "operators.json"
+
+
+@contextmanager
+def embedded_system(wanted: Wanted, say: Callable[[str], None]) -> Iterator[Embedded]:
+    """Starts everything, in order, and ends everything in reverse; the folder with keys and logs is deleted."""
+    with (
+        tempfile.TemporaryDirectory(prefix="gatemeter-", ignore_cleanup_errors=True) as name,
+        Children(Path(name)) as children,
+    ):
+        say("Starting ClickHouse and the broker")
+        with start(port=wanted.clickhouse_port) as server:
+            bootstrap = start_broker(children)
+            system = Embedded(bootstrap, _clickhouse(server), Path(name), children, {})
+            migrate(system.clickhouse)
+            say("Putting tenants, prices and gateway keys in force")
+            system = replace(system, kids=_put_in_force(system, wanted))
+            say(f"Starting {wanted.workers} workers")
+            for number in range(1, wanted.workers + 1):
+                _start_worker(system, number)
+            yield system
+
+
+def _clickhouse(server: LocalClickHouse) -> ClickHouseSettings:
+    return ClickHouseSettings(url=server.url, user=server.user, password=server.password)
+
+
+def _put_in_force(system: Embedded, wanted: Wanted) -> dict[str, str]:
+    operator = init_operator(system.operator_file, system.operator_keys_file, OPERATOR)
+    connection = Connection(system.bootstrap, operator)
+    apply_topics(connection, partitions=wanted.partitions, embedded=True)
+    connection.apply(list(wanted.drafts))
+    kids = {
+        gateway: add_gateway(connection, system.secrets_file, gateway, kind).kid
+        for gateway, kind in wanted.gateways.items()
+    }
+    ensure_tick_gateway(connection, system.secrets_file)
+    return kids
+
+
+def _start_worker(system: Embedded, number: int) -> None:
+    password_file = system.folder / "clickhouse-password"
+    if not password_file.exists():
+        password_file.touch(mode=0o600)
+        password_file.write_text(system.clickhouse.password, "utf-8")
+    settings = {
+        "GATEMETER_BROKERS": system.bootstrap,
+        "GATEMETER_EMBEDDED_BROKER": "1",
+        "GATEMETER_WORKER": f"worker-{number}",
+        "GATEMETER_SECRETS_FILE": str(system.secrets_file),
+        "GATEMETER_OPERATOR_KEYS_FILE": str(system.operator_keys_file),
+        "GATEMETER_CLICKHOUSE_URL": system.clickhouse.url,
+        "GATEMETER_CLICKHOUSE_USER": system.clickhouse.user,
+        "GATEMETER_CLICKHOUSE_PASSWORD_FILE": str(password_file),
+        "GATEMETER_SESSION_TIMEOUT_MS": "6000",
+        "POLARS_MAX_THREADS": "1",
+    }
+    system.children.start(f"worker-{number}", [sys.executable, "-m", "gatemeter.cli.main", "worker"], settings)

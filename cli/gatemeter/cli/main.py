@@ -1,0 +1,103 @@
+"""`gatemeter`: the list of commands. Each is loaded when it is called, so that the base install has a command line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import typer
+
+_PASS_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@dataclass(frozen=True)
+class Command:
+    """`place`: module:function. `extra`: what it needs beside the base install, '' for nothing."""
+
+    path: str
+    place: str
+    extra: str
+    help: str
+
+
+COMMANDS: Final = (
+    Command("demo", "gatemeter.cli.demo.command:demo", "local", "Send an hour of real traffic through it all."),
+    Command("local", "gatemeter.cli.local:local", "local", "Run the embedded system until Ctrl-C."),
+    Command("emit", "gatemeter.cli.emit:emit", "", "Replay a recorded trace through the real emitter."),
+    Command("worker", "gatemeter.cli.worker:worker", "processors", "Run one worker."),
+    Command("topics apply", "gatemeter.cli.topics:topics_apply", "processors", "Create the topics that are missing."),
+    Command("migrate", "gatemeter.cli.migrate:migrate", "sinks", "Bring ClickHouse's tables and views up to date."),
+    Command("tenants apply", "gatemeter.cli.tenants:tenants_apply", "processors", "Put a tenants file in force."),
+    Command("rates build", "gatemeter.cli.rates:rates_build", "processors", "Build a rate card from a rates file."),
+    Command("rates apply", "gatemeter.cli.rates:rates_apply", "processors", "Put a rate card in force."),
+    Command("gateways add", "gatemeter.cli.gateways:gateways_add", "processors", "Register a gateway with a key."),
+    Command("gateways list", "gatemeter.cli.gateways:gateways_list", "processors", "List gateways and key ids."),
+    Command("operators init", "gatemeter.cli.gateways:operators_init", "processors", "Make an operator's key."),
+    Command("report", "gatemeter.cli.report:report", "sinks", "Print what each tenant used and owes."),
+    Command("audit", "gatemeter.cli.audit:audit", "sinks", "Check that everything that came in adds up."),
+)
+GROUPS: Final = {
+    "topics": "Topics of Kafka.",
+    "tenants": "Tenants, charge plans, policy prices and parameters.",
+    "rates": "Rate cards.",
+    "gateways": "Gateways and their keys.",
+    "operators": "Operators and their signing keys.",
+}
+
+
+def load(command: Command) -> typer.Typer:
+    """The real command as an application of its own. Ends with one line where its extra is not installed."""
+    module_name, function = command.place.split(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        if not command.extra or (error.name or "").split(".")[0] == "gatemeter":
+            raise
+        missing = error.name or str(error)
+        cure = f'pip install "gatemeter[{command.extra}]"'
+        typer.echo(f"gatemeter {command.path} needs {missing}, which is not installed: {cure}", err=True)
+        raise SystemExit(1) from None
+    application = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+    application.command()(getattr(module, function))
+    return application
+
+
+def run(command: Command, arguments: Sequence[str]) -> None:
+    """Runs a command with its own arguments; ends the process with its exit code."""
+    application = load(command)
+    application(args=list(arguments), prog_name=f"gatemeter {command.path}")
+
+
+def _build() -> typer.Typer:
+    application = typer.Typer(
+        name="gatemeter",
+        help="Meters AI model use at the gateway and turns it into rows that finance can charge.\n\n"
+        "Example: gatemeter demo --json",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_show_locals=False,
+    )
+    groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}
+    for name, group in groups.items():
+        application.add_typer(group, name=name)
+    for command in COMMANDS:
+        *group_name, name = command.path.split()
+        place = groups[group_name[0]] if group_name else application
+        place.command(name, help=command.help, context_settings=dict(_PASS_ON))(_stub(command))
+    return application
+
+
+def _stub(command: Command) -> Any:
+    def call(context: typer.Context) -> None:
+        run(command, context.args)
+
+    return call
+
+
+app: Final = _build()
+
+if __name__ == "__main__":
+    sys.exit(app(prog_name="gatemeter"))
