@@ -174,6 +174,8 @@ class Emitter:
         try:
             if event is None:
                 event = kind(**fields)
+            elif fields:
+                raise InvalidEvent("give an event or its fields, not both")
             body = spool_form(event)
             run = self._run or self._restarted()
             if run is None:

@@ -56,7 +56,7 @@ class Spool(Origin):
         self._dropped: list[int] = []
         self._spare: Segment | None = None
         self._number = 0
-        self._bytes = 0
+        self._bytes = self._header_bytes = 0
         self.accepting = True
         self._begin_segment()
 
@@ -83,7 +83,7 @@ class Spool(Origin):
             partition = partition_of(request_id, self.partitions)
             sequence = self.next_sequences[partition]
         data = frame(partition, sequence, body)
-        if not self.accepting or self._bytes + len(data) > self._max_bytes:
+        if not self.accepting or self._bytes + len(data) + self._header_bytes > self._max_bytes:
             return self._drop(request_id)
         try:
             if self._current.segment.size + len(data) > self._segment_bytes:
@@ -136,6 +136,7 @@ class Spool(Origin):
             fields=_FORM,
         )
         segment.append(header_bytes(header))
+        self._header_bytes = segment.size  # kept free, so that the next segment's header fits too
         self._bytes += segment.size
         held = Held(segment, header, segment.size)
         if self.held:
