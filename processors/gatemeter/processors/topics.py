@@ -5,15 +5,17 @@ The number of partitions never changes: offsets, sequences and the place of a re
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package has no list of its exports
     AdminClient,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -106,6 +108,7 @@ def apply_topics(
             _check(admin, topic, existing)
         missing = [topic for topic in wanted if topic.name not in existing]
         _create(admin, missing, replication)
+        _wait_for_leaders(admin, missing)
     except KafkaException as error:
         raise TopicsError(f"{connection.bootstrap}: {error.args[0]}") from error
     return TopicsApplied(tuple(topic.name for topic in missing), connection.apply(_first_metadata(connection)))
@@ -152,6 +155,23 @@ def _create(admin: AdminClient, topics: list[Wanted], replication: int) -> None:
     answers: dict[str, Any] = admin.create_topics(new, operation_timeout=ANSWER_SECONDS)
     for answer in answers.values():
         answer.result(ANSWER_SECONDS)
+
+
+def _wait_for_leaders(admin: AdminClient, topics: list[Wanted]) -> None:
+    """A topic that was just created has no leaders for a moment: brokers answer that they lead nothing of it."""
+    wanted = {TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)}
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while wanted:
+        answers = admin.list_offsets({place: OffsetSpec.earliest() for place in wanted})  # type: ignore[no-untyped-call]
+        for place, answer in answers.items():
+            try:
+                answer.result(ANSWER_SECONDS)
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                wanted.discard(place)
 
 
 def _first_metadata(connection: Connection) -> list[Draft]:

@@ -1,0 +1,110 @@
+"""From a gateway's emitter to rows in ClickHouse: Apache Kafka, real workers, the real engine."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from gatemeter.processors.metadata.tenantsfile import read_tenants_file
+from gatemeter.producers import Emitter, new_request_id, now_us
+from gatemeter.sinks.clickhouse import ClickHouseSettings
+from support.kafka import KafkaBroker
+from support.processes import Processes, eventually
+from support.spine import Spine
+
+REQUESTS = 600
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def spine(kafka: KafkaBroker, tmp_path: Path) -> Iterator[Spine]:
+    with Processes(tmp_path) as processes:
+        yield Spine(kafka, tmp_path, processes)
+
+
+def emit(emitter: Emitter, count: int) -> None:
+    for number in range(count):
+        request_id, started = new_request_id(), now_us()
+        who = {
+            "tenant_id": "retail-banking",
+            "app_id": "mobile-assistant",
+            "identity_source": "verified_credential",
+            "provider": "openai",
+            "model": "gpt-4o",
+        }
+        call = {"request_id": request_id, "request_started_at": started, **who}
+        assert emitter.request(**call)
+        assert emitter.policy(decision_id=request_id, policy_id="pii-redaction", outcome="allow", **call)
+        assert emitter.response(
+            status="ok", usage_source="reported", input_text_uncached=100 + number, output_text_visible=10, **call
+        )
+
+
+def one(client: Client, query: str) -> tuple[object, ...]:
+    return tuple(client.query(query).result_rows[0])
+
+
+def test_what_a_gateway_emits_is_in_clickhouse_once_and_adds_up(
+    spine: Spine, clickhouse_database: ClickHouseSettings, clickhouse_client: Client
+) -> None:
+    spine.apply(*read_tenants_file(EXAMPLES / "tenants.yaml"))
+    workers = [spine.worker(clickhouse_database), spine.worker(clickhouse_database)]
+    emitter = spine.emitter()
+    emit(emitter, REQUESTS)
+    assert emitter.close(30).undelivered == 0
+    spine.wait_until_sunk(clickhouse_client, *workers)
+    facts = "SELECT count(), uniqExact(request_id), sum(input_text_uncached), sum(paired) FROM usage_facts FINAL"
+    tokens = sum(100 + number for number in range(REQUESTS))
+    assert one(clickhouse_client, facts) == (REQUESTS, REQUESTS, tokens, REQUESTS)
+    decisions = "SELECT count(), any(attribution) FROM policy_facts FINAL"
+    assert one(clickhouse_client, decisions) == (REQUESTS, "attributed")
+    windows = "SELECT sum(attempts), sum(decisions), sum(input_tokens) FROM usage_windows FINAL"
+    assert one(clickhouse_client, windows) == (REQUESTS, REQUESTS, tokens)
+    assert one(clickhouse_client, "SELECT count() FROM quarantine") == (0,)
+    assert one(clickhouse_client, "SELECT count(), countIf(NOT ok) FROM conservation") == (spine.partitions, 0)
+    for worker in workers:
+        worker.send(signal.SIGTERM)
+    assert [worker.wait() for worker in workers] == [0, 0]
+
+
+def test_silent_partitions_get_ticks_so_that_log_time_moves(
+    spine: Spine, clickhouse_database: ClickHouseSettings, clickhouse_client: Client
+) -> None:
+    worker = spine.worker(clickhouse_database, GATEMETER_TICK_AFTER_MS="500")
+    before = spine.kafka.end_offsets(spine.topic, spine.partitions)
+    eventually(
+        lambda: all(
+            after >= earlier + 2
+            for earlier, after in zip(before, spine.kafka.end_offsets(spine.topic, spine.partitions), strict=True)
+        ),
+        "two ticks in every partition",
+    )
+    spine.wait_until_sunk(clickhouse_client, worker)
+    assert one(clickhouse_client, "SELECT count() FROM quarantine") == (0,)
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def test_a_missing_secret_pauses_until_the_file_has_it(
+    spine: Spine, clickhouse_database: ClickHouseSettings, clickhouse_client: Client
+) -> None:
+    secrets = spine.folder / "secrets.json"
+    emitter = spine.emitter()
+    complete = secrets.read_text()
+    secrets.write_text("{}")
+    worker = spine.worker(clickhouse_database)
+    emit(emitter, 20)
+    assert emitter.close(30).undelivered == 0
+    eventually(lambda: f"secret of key id '{spine.kid}' is missing" in worker.log, "the log names the key")
+    assert worker.running
+    assert one(clickhouse_client, "SELECT count() FROM usage_facts") == (0,)
+    secrets.write_text(complete)
+    spine.wait_until_sunk(clickhouse_client, worker)
+    assert one(clickhouse_client, "SELECT count() FROM usage_facts FINAL") == (20,)
+    assert one(clickhouse_client, "SELECT count() FROM quarantine") == (0,)
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
