@@ -200,6 +200,8 @@ class Recent:
 
     def compact(self, log_time_us: int) -> None:
         """Keeps of older generations only the REQUESTs that still wait."""
+        if not self._generations:
+            return
         ends = [generation.first for generation in self._generations[1:]] + [self._base + self._size]
         for generation, end in zip(self._generations, ends, strict=True):
             if generation.compacted or generation.log_time_us + COMPACT_AFTER_US > log_time_us:
