@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from gatemeter.processors.fold.types import FOLD_RELEASE
 from gatemeter.processors.metadata.entries import LatencyThresholds, MetadataError, Parameters
 from gatemeter.processors.metadata.publishing import Draft
 from gatemeter.processors.metadata.records import CACHE_RULES, RETRY_RULES, check_currency, entry_of
@@ -148,7 +149,7 @@ def _parameters(entry: Entry) -> Draft:
         "orphan_timer_us": entry.duration_us("orphan_timer", default.orphan_timer_us),
         "grace_us": entry.duration_us("grace", default.grace_us),
         "latency_thresholds": _latency(entry, default.latency),
-        "fold_release": entry.integer("fold_release", 1, 32_767, default.fold_release),
+        "fold_release": entry.integer("fold_release", 1, 32_767, FOLD_RELEASE),
     }
     entry.done()
     draft = Draft("Parameters", datum)

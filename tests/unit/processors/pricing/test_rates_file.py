@@ -198,6 +198,8 @@ def test_a_card_that_does_not_fit_into_a_kafka_record_says_what_to_do(tmp_path: 
 def test_the_example_builds_the_same_card_each_time(tmp_path: Path) -> None:
     first, second = build_card(EXAMPLE), build_card(EXAMPLE)
     assert first.datum == second.datum
+    frozen = "9b62cf2ee1617c5cb1db5c9f067208f52a794ca955540487afb4a981c66415ff"
+    assert first.datum["content_hash"] == frozen, "prices of a released card changed: give the card another card_id"
     save_card(tmp_path / "card.json", first.datum)
     assert load_card(tmp_path / "card.json") == Draft("RateCard", first.datum)
 
