@@ -11,15 +11,12 @@ from urllib.parse import urlsplit
 import clickhouse_connect
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
-from urllib3.exceptions import HTTPError
 
 from gatemeter.schemas.tables import TABLES, column_names
 from gatemeter.sinks.checkpoints import checkpoint_row
-from gatemeter.sinks.failures import sink_error
+from gatemeter.sinks.failures import FAILURES, sink_error
 from gatemeter.sinks.port import SinkRefused
 
-FAILURES: Final = (ClickHouseError, HTTPError, OSError)
 _SELECT_CHECKPOINT: Final = (
     f"SELECT {', '.join(f'`{name}`' for name in column_names('ingest_batches'))} FROM ingest_batches "
     "WHERE topic = {topic:String} AND partition = {partition:Int64} ORDER BY next_offset DESC LIMIT 1"

@@ -5,6 +5,7 @@
                                               NotSupportedError (the client itself objects): SinkRefused,
                                               every other (connection, timeout, a proxy's 5xx): SinkUnavailable
     urllib3.HTTPError, OSError                SinkUnavailable
+    urllib3.ProxySchemeUnsupported            SinkRefused
 
 A code that is in no list is waited for: the design pauses when the sink fails, and a pause loses nothing.
 """
@@ -15,6 +16,7 @@ from datetime import timedelta
 from typing import Final
 
 from clickhouse_connect.driver import exceptions as chc
+from urllib3.exceptions import HTTPError, ProxySchemeUnsupported
 
 from gatemeter.sinks.port import SinkError, SinkRefused, SinkUnavailable
 
@@ -64,7 +66,11 @@ _CLIENT_OBJECTS: Final = (
     chc.DataError,
     chc.IntegrityError,
     chc.NotSupportedError,
+    ProxySchemeUnsupported,
 )
+
+# What a call of clickhouse-connect may raise: catch these and give them to `sink_error`.
+FAILURES: Final = (chc.ClickHouseError, HTTPError, ProxySchemeUnsupported, OSError)
 
 
 def sink_error(doing: str, error: Exception) -> SinkError:

@@ -16,8 +16,8 @@ from typing import Final
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.schemas.tables import TABLES
-from gatemeter.sinks.clickhouse import FAILURES, ClickHouseSettings, connect
-from gatemeter.sinks.failures import sink_error
+from gatemeter.sinks.clickhouse import ClickHouseSettings, connect
+from gatemeter.sinks.failures import FAILURES, sink_error
 
 _RECORDS: Final = """
 CREATE TABLE IF NOT EXISTS migrations (name String, digest String, applied_at DateTime64(6, 'UTC'))

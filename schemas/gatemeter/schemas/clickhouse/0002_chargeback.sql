@@ -92,8 +92,8 @@ SELECT
     charge, absorbed, absorbed_to, charge - charge AS retry_cost
 FROM decisions;
 
--- Chargeback by the period in which usage began (UTC). A request that used two models counts in the rows of both;
--- across rows count requests from `charge_lines`. `retry_cost` and `late_charge` (posted after its own hour) are parts
+-- Chargeback by the period in which usage began (UTC). A request that used two models counts in the rows of both:
+-- across rows, count requests from `charge_lines`. `retry_cost` and `late_charge` (posted after its own hour) are parts
 -- of `charge`; `estimated_tokens` and `unpriced_tokens` are parts of the tokens.
 -- By the hour.
 CREATE OR REPLACE VIEW chargeback_hourly AS

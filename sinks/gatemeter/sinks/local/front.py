@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gatemeter.sinks.local.engine import Engine, EngineError, Result
 from gatemeter.sinks.local.errors import REQUIRED_PASSWORD, UNKNOWN_USER_OR_PASSWORD, FrontError, http_status
-from gatemeter.sinks.local.requests import read_statement
+from gatemeter.sinks.local.requests import MAX_STATEMENT_BYTES, read_statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Front:
 
     def application(self) -> web.Application:
         """The aiohttp application. Run it with `auto_decompress=False`: bodies are unpacked here."""
-        app = web.Application(client_max_size=0)
+        app = web.Application(client_max_size=MAX_STATEMENT_BYTES)  # of forms; bodies are streamed
         app.router.add_get("/ping", self._ok)
         app.router.add_get("/replicas_status", self._ok)
         app.router.add_route("*", "/", self._query)

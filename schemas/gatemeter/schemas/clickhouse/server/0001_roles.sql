@@ -11,8 +11,8 @@ GRANT INSERT, SELECT ON quarantine TO gatemeter_writer;
 GRANT INSERT, SELECT ON gateway_epochs TO gatemeter_writer;
 GRANT INSERT, SELECT ON ingest_batches TO gatemeter_writer;
 
--- Analysts: read the tables and views, nothing else. Raw bytes of refused records are not theirs.
+-- Analysts: read tables and views, nothing else. Raw bytes of refused and conflicting records are not theirs.
 CREATE ROLE IF NOT EXISTS gatemeter_analyst;
 GRANT SELECT ON * TO gatemeter_analyst;
-REVOKE SELECT ON quarantine FROM gatemeter_analyst;
-REVOKE SELECT ON exceptions FROM gatemeter_analyst;
+REVOKE SELECT(key, headers, raw) ON quarantine FROM gatemeter_analyst;
+REVOKE SELECT(raw) ON exceptions FROM gatemeter_analyst;

@@ -1,0 +1,1 @@
+"""Readers of ClickHouse: statements for finance, the check of conservation for auditors."""

@@ -1,0 +1,92 @@
+"""The check of conservation: what every partition's checkpoint counted, counted again from the tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from clickhouse_connect.driver.client import Client
+
+from gatemeter.sinks.failures import FAILURES, sink_error
+
+COUNTS: Final = (
+    "next_offset",
+    "records",
+    "records_quarantined",
+    "events_received",
+    "events_admitted",
+    "events_duplicate",
+    "events_conflict",
+    "events_quarantined",
+    "responses_fresh",
+    "responses_late",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionCheck:
+    """One partition: the running totals by `COUNTS`, and the first thing that does not add up ('' where all does)."""
+
+    topic: str
+    partition: int
+    counts: Mapping[str, int]
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conservation:
+    """The check of a database. A database without any partition is not ok: there is nothing to vouch for."""
+
+    partitions: tuple[PartitionCheck, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.first_problem
+
+    @property
+    def first_problem(self) -> str:
+        """The first thing that is wrong, with its partition; '' where everything adds up."""
+        if not self.partitions:
+            return "nothing has been ingested"
+        for check in self.partitions:
+            if check.problem:
+                return f"{check.topic}[{check.partition}]: {check.problem}"
+        return ""
+
+    def totals(self) -> dict[str, int]:
+        """Sums over partitions by `COUNTS`."""
+        return {name: sum(check.counts[name] for check in self.partitions) for name in COUNTS}
+
+
+def conservation(client: Client) -> Conservation:
+    """One look. While a flush is under way windows may differ from facts. Raises `SinkUnavailable`, `SinkRefused`."""
+    try:
+        rows = client.query("SELECT * FROM conservation ORDER BY topic, partition").named_results()
+        return Conservation(tuple(_check(row) for row in rows))
+    except FAILURES as error:
+        raise sink_error("read the view conservation", error) from error
+
+
+def settled_conservation(
+    client: Client,
+    *,
+    looks: int = 5,
+    pause: timedelta = timedelta(seconds=1),
+    sleep: Callable[[float], None] = time.sleep,
+) -> Conservation:
+    """Look again, up to `looks` times, before saying that something is wrong: workers may be writing."""
+    result = conservation(client)
+    for _ in range(looks - 1):
+        if result.ok or not result.partitions:
+            break
+        sleep(pause.total_seconds())
+        result = conservation(client)
+    return result
+
+
+def _check(row: Mapping[str, Any]) -> PartitionCheck:
+    counts = {name: int(row[name]) for name in COUNTS}
+    return PartitionCheck(str(row["topic"]), int(row["partition"]), counts, str(row["problem"]))
