@@ -15,7 +15,6 @@ import ctypes
 import logging
 import os
 import threading
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,6 +233,7 @@ class Emitter:
                 kept = self.settings.spool_mode != "memory"
                 self._report = report = CloseReport(undelivered, kept and undelivered > 0, inherited, counters)
             self._run = None
+            _EMITTERS.discard(self)
             return report
 
     def _close_run(self, run: _Run, timeout_s: float) -> tuple[int, int]:
@@ -253,7 +253,8 @@ class Emitter:
             _ABANDONED.append(run)
 
 
-_EMITTERS: Final[weakref.WeakSet[Emitter]] = weakref.WeakSet()
+_EMITTERS: Final[set[Emitter]] = set()
+"""Open emitters: one that its host has forgotten still delivers, and is closed at the interpreter's exit."""
 _ABANDONED: Final[list[_Run]] = []
 
 

@@ -111,7 +111,7 @@ class Publisher(threading.Thread):
         if self._deadline_s is not None and self._is_finished(now_s, self._deadline_s):
             return True
         if not moved:
-            self._spool.prepare()
+            self._keep_house(self._spool.prepare)
             transport.poll(_IDLE_SECONDS)
         return False
 
@@ -276,7 +276,7 @@ class Publisher(threading.Thread):
             spool.free(held)
         if now_s >= self._next_renew_s or spool.is_crowded:
             self._next_renew_s = now_s + _RENEW_SECONDS
-            spool.renew()
+            self._keep_house(spool.renew)
         for origin in tuple(self.inherited):
             for held in origin.freeable():
                 size = origin.free(held)
@@ -285,6 +285,13 @@ class Publisher(threading.Thread):
                     spool.charge(-size)
             if origin.is_settled:
                 self._settle(origin)
+
+    def _keep_house(self, step: Callable[[], None]) -> None:
+        """A full disk must not keep us from sending, which is what makes room."""
+        try:
+            step()
+        except OSError as error:
+            self._complaints.say(_log, "the spool cannot begin a new segment: %s", error)
 
     def _settle(self, origin: Inherited) -> None:
         """An inherited epoch is sent: its end is announced where its emitter was closed, then its folder goes."""

@@ -128,7 +128,7 @@ class FileSegment:
     @classmethod
     def create(cls, path: Path, number: int, *, fsync: bool) -> FileSegment:
         """A new, empty file, readable by its owner only."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         if fsync:
             sync_folder(path.parent)
         return cls(path, descriptor, number, fsync=fsync)
@@ -139,12 +139,12 @@ class FileSegment:
         return cls(path, os.open(path, os.O_RDONLY), number)
 
     def append(self, data: bytes) -> None:
-        """Adds a whole record or, with `OSError`, nothing: a part that was written is cut off again.
+        """Adds a whole record or, with `OSError`, nothing: a part that was written is cut off, or else overwritten.
 
         A signal handler may raise between the write and the line after it; then `size` follows what the file holds.
         """
         try:
-            written = os.write(self._descriptor, data)
+            written = os.pwrite(self._descriptor, data, self.size)
             if written != len(data):
                 raise OSError(f"only {written} of {len(data)} bytes could be written")
             if self._fsync:

@@ -15,9 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from gatemeter.producers.events import EVENT_TYPES, Event, RequestEvent, ResponseEvent, new_request_id
+from gatemeter.producers.validation import InvalidEvent, spool_form
 
 CSV_COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 _SECOND_US: Final = 1_000_000
@@ -86,8 +85,10 @@ def read_jsonl(path: Path) -> Iterator[Event]:
 def _event(where: str, line: str) -> Event:
     try:
         fields = json.loads(line)
+        if not isinstance(fields, dict):
+            raise ValueError
         kind = EVENT_TYPES[fields.pop("kind")]
-    except (ValueError, AttributeError):
+    except ValueError:
         raise TraceError(f"{where}: must be a JSON object") from None
     except (KeyError, TypeError):
         raise TraceError(f"{where}: kind: must be one of {', '.join(EVENT_TYPES)}") from None
@@ -95,9 +96,11 @@ def _event(where: str, line: str) -> Event:
     if unknown:
         raise TraceError(f"{where}: {', '.join(unknown)}: not a field of this kind of event")
     try:
-        return msgspec.convert(kind(**fields), kind, from_attributes=True)
-    except (TypeError, msgspec.ValidationError) as error:
+        event = kind(**fields)
+        spool_form(event)
+    except (TypeError, InvalidEvent) as error:
         raise TraceError(f"{where}: {error}") from None
+    return event
 
 
 def shifted(events: Iterable[Event], shift_us: int) -> Iterator[Event]:

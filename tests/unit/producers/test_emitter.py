@@ -177,14 +177,14 @@ def test_threads_share_one_numbering(tmp_path: Path) -> None:
 def test_an_event_emitted_from_within_the_call_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transport = FakeTransport(partitions=1)
     emitter = Emitter(settings(tmp_path), connect=transport)
-    write, inner = os.write, request()
+    write, inner = os.pwrite, request()
 
-    def write_with_a_signal_handler_in_between(descriptor: int, data: bytes) -> int:
-        monkeypatch.setattr(os, "write", write)
+    def write_with_a_signal_handler_in_between(descriptor: int, data: bytes, offset: int) -> int:
+        monkeypatch.setattr(os, "pwrite", write)
         assert emitter.request(inner)
-        return write(descriptor, data)
+        return write(descriptor, data, offset)
 
-    monkeypatch.setattr(os, "write", write_with_a_signal_handler_in_between)
+    monkeypatch.setattr(os, "pwrite", write_with_a_signal_handler_in_between)
     outer = request()
     assert emitter.request(outer)
     assert emitter.close(10).undelivered == 0
@@ -197,10 +197,10 @@ def test_a_disk_that_is_full_costs_the_event_and_no_number(tmp_path: Path, monke
     emitter = Emitter(settings(tmp_path), connect=transport)
     wait_until(lambda: transport.sent)
     emitter.request(request())
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:20]))
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: write(descriptor, data[:20], offset))
     assert not emitter.request(request())
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "pwrite", write)
     emitter.request(request())
     report = emitter.close(10)
     assert (report.undelivered, report.counters.dropped) == (0, 1)
@@ -213,16 +213,45 @@ def test_an_interruption_between_write_and_number_loses_neither(
     transport = FakeTransport(partitions=1)
     emitter = Emitter(settings(tmp_path), connect=transport)
     wait_until(lambda: transport.sent)
-    write = os.write
+    write = os.pwrite
 
-    def interrupted(descriptor: int, data: bytes) -> int:
-        monkeypatch.setattr(os, "write", write)
-        write(descriptor, data)
+    def interrupted(descriptor: int, data: bytes, offset: int) -> int:
+        monkeypatch.setattr(os, "pwrite", write)
+        write(descriptor, data, offset)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "write", interrupted)
+    monkeypatch.setattr(os, "pwrite", interrupted)
     with pytest.raises(KeyboardInterrupt):
         emitter.request(request())
     emitter.request(request())
     assert emitter.close(10).undelivered == 0
     assert list(sequences(transport.sent).values()) == [[0, 1]]
+
+
+def test_fsync_mode_returns_when_the_disk_has_the_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = FakeTransport(partitions=1)
+    emitter = Emitter(settings(tmp_path, spool_mode="fsync"), connect=transport)
+    wait_until(lambda: transport.sent)
+    synced, sync = [], os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: (synced.append(descriptor), sync(descriptor))[1])
+    assert emitter.request(request())
+    assert synced
+    assert emitter.close(10).undelivered == 0
+    assert len(request_ids(transport.sent)) == 1
+
+
+def test_what_is_spooled_is_sent_also_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = FakeTransport(partitions=1)
+    emitter = Emitter(settings(tmp_path), connect=transport)
+    wait_until(lambda: transport.sent)
+    transport.up = False
+    for _ in range(2000):
+        assert emitter.request(request())
+
+    def full(path: object, *arguments: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gatemeter.producers.segments.FileSegment.create", full)
+    transport.up = True
+    wait_until(lambda: emitter.counters().delivered == 2000, 3)
+    assert emitter.close(10).undelivered == 0
