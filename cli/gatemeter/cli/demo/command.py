@@ -14,25 +14,24 @@ from clickhouse_connect.driver.client import Client
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gatemeter.cli.audit import conservation_table
 from gatemeter.cli.demo.metadata import drafts
 from gatemeter.cli.demo.people import GATEWAYS
 from gatemeter.cli.demo.publishing import DemoFailed, publish, resend
-from gatemeter.cli.demo.result import Result, expected, read_result, received
+from gatemeter.cli.demo.result import Result, expected, partitions_ready, read_result, received
+from gatemeter.cli.demo.showing import conservation_line, statement_tables
 from gatemeter.cli.demo.trace import TraceMissing, data_folder, moved, read_calls
 from gatemeter.cli.demo.traffic import Seen, traffic
 from gatemeter.cli.embedded.broker import BrokerNotReady
 from gatemeter.cli.embedded.children import ChildEnded
 from gatemeter.cli.embedded.signals import ended_in_order, until_ctrl_c
 from gatemeter.cli.embedded.system import Embedded, Wanted, embedded_system
-from gatemeter.cli.report import statement_table
 from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.local.launcher import LaunchFailed
-from gatemeter.sinks.reports.conservation import settled_conservation
+from gatemeter.sinks.reports.conservation import Conservation, settled_conservation
 from gatemeter.sinks.reports.statement import statement
 
-SINK_SECONDS: Final = 150.0
-"""How long no event may arrive in ClickHouse before the demo gives up."""
+STILL_SECONDS: Final = 90.0
+"""How long nothing may move before the demo gives up."""
 
 _EXPECTED_FAILURES: Final = (DemoFailed, TraceMissing, ChildEnded, BrokerNotReady, LaunchFailed)
 _screen: Final = Console(stderr=True, highlight=False)
@@ -43,7 +42,6 @@ _out: Final = Console(highlight=False)
 class _Run:
     result: Result
     problems: list[str]
-    events_per_second: float
 
 
 def demo(
@@ -87,22 +85,22 @@ def _run(system: Embedded, seed: int, began: float, as_json: bool) -> _Run:
     seen = traffic(calls, seed)
     _say(
         f"Azure LLM inference trace 2023 (CC BY 4.0): {len(calls):,} requests from {_utc(trace[0].started_us)} to"
-        f" {_utc(trace[-1].started_us)}, moved so that the last one starts now; tenants, policies and retries are made up"
+        f" {_utc(trace[-1].started_us)}, moved so that the last one starts now; tenants, policies, retries are made up"
     )
     client = connect(system.clickhouse)
     try:
         with _bars() as bars:
+            _wait(system, "ready", lambda: partitions_ready(client), system.partitions, bars)
             published = time.monotonic()
             sent, resent = _publish(system, seen, bars)
-            total = sent + resent
-            _wait(system, lambda: received(client), total, bars)
-            rate = total / (time.monotonic() - published)
-        run_seconds = time.monotonic() - began
-        result = read_result(client, run_seconds)
-        run = _Run(result, result.problems(expected(calls, seen, sent, resent)), rate)
+            _wait(system, "sunk", lambda: received(client), sent + resent, bars)
+            rate = (sent + resent) / (time.monotonic() - published)
+        check = settled_conservation(client)
+        result = read_result(client, check, time.monotonic() - began)
+        late = check.totals()["responses_late"]
         if not as_json:
-            _show(client, run)
-        return run
+            _show(client, check, result, rate)
+        return _Run(result, result.problems(expected(calls, seen, sent, resent), late))
     finally:
         client.close()
 
@@ -118,43 +116,41 @@ def _publish(system: Embedded, seen: list[Seen], bars: Progress) -> tuple[int, i
     return sent, resend(system)
 
 
-def _wait(system: Embedded, count: Callable[[], int], total: int, bars: Progress) -> None:
-    """Until the checkpoints of all partitions account for every event that was delivered."""
-    task = bars.add_task("sunk", total=total)
+def _wait(system: Embedded, what: str, count: Callable[[], int], total: int, bars: Progress) -> None:
+    """Until `count` reaches `total`; gives up where it stands still."""
+    task = bars.add_task(what, total=total)
     so_far, moved_at = -1, time.monotonic()
     while so_far < total:
         system.children.check()
         now = count()
         if now != so_far:
             so_far, moved_at = now, time.monotonic()
-        elif time.monotonic() - moved_at > SINK_SECONDS:
-            raise DemoFailed(f"only {so_far:,} of {total:,} events reached ClickHouse, none for {SINK_SECONDS:.0f} s")
+        elif time.monotonic() - moved_at > STILL_SECONDS:
+            raise DemoFailed(f"{what}: {so_far:,} of {total:,}, and nothing more for {STILL_SECONDS:.0f} s")
         bars.update(task, completed=so_far)
         time.sleep(0.2 if so_far < total else 0)
 
 
-def _show(client: Client, run: _Run) -> None:
-    _out.print(statement_table(statement(client)))
-    _out.print(conservation_table(settled_conservation(client)))
-    result = run.result
+def _show(client: Client, check: Conservation, result: Result, events_per_second: float) -> None:
+    for part in (*statement_tables(statement(client)), conservation_line(check)):
+        _out.print(part)
     _out.print(
-        f"{result.requests:,} requests, {result.attempts:,} attempts,"
-        f" {result.input_tokens:,} input and {result.output_tokens:,} output tokens of answering attempts;"
-        f" {result.duplicates_dropped:,} duplicates dropped, {result.quarantined} quarantined;"
-        f" total {result.currency} {result.total}"
-    )
-    _out.print(f"{result.events:,} events at {run.events_per_second:,.0f} events/s, everything in {result.seconds} s")
-    _out.print(
-        "Where to query: this run is over and forgotten. `make demo ARGS=--keep` keeps it and says its address;"
-        " examples are in README.md"
+        f"\n{result.requests:,} requests, {result.attempts:,} attempts; answering attempts read"
+        f" {result.input_tokens:,} and wrote {result.output_tokens:,} tokens."
+        f"\n{result.duplicates_dropped:,} duplicates dropped, {result.quarantined} events quarantined,"
+        f" total {result.total} {result.currency}."
+        f"\n{result.events:,} events at {events_per_second:,.0f} events/s from the emitter's call to the queryable row,"
+        f" {result.seconds} s in all."
+        "\nWhere to query: this run is over and forgotten; `make demo ARGS=--keep` keeps ClickHouse running and says"
+        " where it is."
     )
 
 
 def _where(system: Embedded) -> str:
-    settings = system.clickhouse
+    at = system.clickhouse
     return (
-        f"Query ClickHouse until Ctrl-C: curl '{settings.url}/?database=gatemeter' -H 'X-ClickHouse-User: {settings.user}'"
-        f" -H 'X-ClickHouse-Key: {settings.password}' -d 'SELECT * FROM chargeback_monthly FORMAT Vertical'"
+        f"Query ClickHouse until Ctrl-C: curl '{at.url}/?database=gatemeter' -H 'X-ClickHouse-User: {at.user}'"
+        f" -H 'X-ClickHouse-Key: {at.password}' -d 'SELECT * FROM chargeback_monthly FORMAT Vertical'"
     )
 
 

@@ -1,4 +1,4 @@
-"""Who calls what in the demo: tenants of `examples/tenants.yaml`, their apps, models and policies, with their shares."""
+"""Who calls what in the demo: tenants of `examples/tenants.yaml`, their apps, models, policies and shares."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Caller:
     share: int
     tenant_id: str
     app_id: str
-    identity_source: str
+    identity: str
     models: tuple[tuple[int, Model], ...]
     policies: tuple[str, ...]
     users: int = 40
@@ -40,6 +40,10 @@ GPT_41: Final = Model("openai", "gpt-4.1", "eu", caches=True, reasons=True)
 SONNET: Final = Model("anthropic", "claude-sonnet-4-5-20250929", "eu-central-1", caches=True)
 LLAMA: Final = Model("internal", "llama-3.3-70b-instruct", "dc-frankfurt")
 
+VERIFIED: Final = "verified_credential"
+MTLS: Final = "mtls"
+CLAIMED: Final = "header_claim"
+
 PII: Final = "pii-redaction"
 INJECTION: Final = "prompt-injection-guard"
 SAFETY: Final = "content-safety"
@@ -52,18 +56,18 @@ GATEWAY_OF: Final[dict[str, str]] = {"conversation": "assistants", "code": "code
 
 CALLERS: Final[dict[str, tuple[Caller, ...]]] = {
     "conversation": (
-        Caller(30, "retail-banking", "mobile-assistant", "verified_credential", ((4, GPT_4O), (1, LLAMA)), (PII, SAFETY)),
-        Caller(12, "retail-banking", "branch-copilot", "mtls", ((1, GPT_4O),), (PII,)),
-        Caller(8, "retail-banking", "card-disputes", "verified_credential", ((2, SONNET), (1, GPT_4O)), (PII, INJECTION)),
-        Caller(14, "wealth-management", "advisor-notes", "verified_credential", ((3, SONNET), (1, GPT_41)), (PII,)),
-        Caller(9, "wealth-management", "portfolio-chat", "header_claim", ((1, GPT_41),), (INJECTION, SAFETY)),
-        Caller(11, "risk-research", "document-review", "mtls", ((1, SONNET), (1, LLAMA)), (BUDGET,)),
-        Caller(10, "acme", "claims-triage", "verified_credential", ((1, GPT_4O),), (PII, SAFETY)),
-        Caller(6, "acme", "quote-bot", "header_claim", ((2, GPT_4O), (1, GPT_41)), (INJECTION,)),
+        Caller(30, "retail-banking", "mobile-assistant", VERIFIED, ((4, GPT_4O), (1, LLAMA)), (PII, SAFETY)),
+        Caller(12, "retail-banking", "branch-copilot", MTLS, ((1, GPT_4O),), (PII,)),
+        Caller(8, "retail-banking", "card-disputes", VERIFIED, ((2, SONNET), (1, GPT_4O)), (PII, INJECTION)),
+        Caller(14, "wealth-management", "advisor-notes", VERIFIED, ((3, SONNET), (1, GPT_41)), (PII,)),
+        Caller(9, "wealth-management", "portfolio-chat", CLAIMED, ((1, GPT_41),), (INJECTION, SAFETY)),
+        Caller(11, "risk-research", "document-review", MTLS, ((1, SONNET), (1, LLAMA)), (BUDGET,)),
+        Caller(10, "acme", "claims-triage", VERIFIED, ((1, GPT_4O),), (PII, SAFETY)),
+        Caller(6, "acme", "quote-bot", CLAIMED, ((2, GPT_4O), (1, GPT_41)), (INJECTION,)),
     ),
     "code": (
-        Caller(62, "engineering", "ide-assistant", "verified_credential", ((3, SONNET), (1, GPT_41)), (BUDGET,), 220),
-        Caller(24, "engineering", "review-bot", "mtls", ((1, SONNET), (1, LLAMA)), (BUDGET,), 3),
-        Caller(14, "risk-research", "scenario-lab", "verified_credential", ((1, GPT_41),), (BUDGET, INJECTION), 12),
+        Caller(62, "engineering", "ide-assistant", VERIFIED, ((3, SONNET), (1, GPT_41)), (BUDGET,), 220),
+        Caller(24, "engineering", "review-bot", MTLS, ((1, SONNET), (1, LLAMA)), (BUDGET,), 3),
+        Caller(14, "risk-research", "scenario-lab", VERIFIED, ((1, GPT_41),), (BUDGET, INJECTION), 12),
     ),
 }

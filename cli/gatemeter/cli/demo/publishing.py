@@ -14,7 +14,6 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 from gatemeter.cli.demo.people import GATEWAYS
 from gatemeter.cli.demo.traffic import Seen
 from gatemeter.cli.embedded.system import Embedded
-from gatemeter.processors.metadata.control import partitions_of
 from gatemeter.processors.metadata.reading import headers_of
 from gatemeter.producers import Emitter, EmitterSettings
 from gatemeter.schemas import codec, signing
@@ -71,48 +70,50 @@ def resend(system: Embedded) -> int:
     failures: list[str] = []
     producer = Producer({"bootstrap.servers": system.bootstrap, "acks": "all", "log_level": 0})
     resent = 0
-    for partition in partitions_of(system.bootstrap, EVENTS_TOPIC):
-        for gateway, batches in _first_batches(system, partition).items():
-            kid = system.kids[gateway]
-            value, count = _cut_anew(batches)
-            headers = {signing.KID_HEADER: kid.encode(), signing.MAC_HEADER: signing.mac(secrets[kid], value)}
-            producer.produce(
-                EVENTS_TOPIC,
-                value,
-                gateway.encode(),
-                partition,
-                on_delivery=lambda error, _: failures.append(str(error)) if error else None,
-                headers=list(headers.items()),
-            )
-            resent += count
+    for (partition, gateway), batches in _first_batches(system).items():
+        kid = system.kids[gateway]
+        value, count = _cut_anew(batches)
+        headers = {signing.KID_HEADER: kid.encode(), signing.MAC_HEADER: signing.mac(secrets[kid], value)}
+        producer.produce(
+            EVENTS_TOPIC,
+            value,
+            gateway.encode(),
+            partition,
+            on_delivery=lambda error, _: failures.append(str(error)) if error else None,
+            headers=list(headers.items()),
+        )
+        resent += count
     left = producer.flush(30)
     if failures or left:
         raise DemoFailed(f"{len(failures) + left} batches could not be sent again: {', '.join(failures[:1])}")
     return resent
 
 
-def _first_batches(system: Embedded, partition: int) -> dict[str, list[bytes]]:
-    """By gateway, the first batches of a partition until `RESENT_EVENTS` are in them."""
-    found: dict[str, list[bytes]] = {gateway: [] for gateway in GATEWAYS}
-    counts = dict.fromkeys(GATEWAYS, 0)
-    with _reading(system.bootstrap, partition) as messages:
+def _first_batches(system: Embedded) -> dict[tuple[int, str], list[bytes]]:
+    """By partition and gateway, the first batches until `RESENT_EVENTS` are in them."""
+    found: dict[tuple[int, str], list[bytes]] = {
+        (partition, gateway): [] for partition in range(system.partitions) for gateway in GATEWAYS
+    }
+    missing = dict.fromkeys(found, RESENT_EVENTS)
+    with _reading(system) as messages:
         for message in messages:
-            gateway = (message.key() or b"").decode()
+            place = (message.partition() or 0, (message.key() or b"").decode())
             value = message.value() or b""
-            if gateway not in GATEWAYS or signing.MAC_HEADER not in headers_of(message.headers()):
+            if place not in missing or signing.MAC_HEADER not in headers_of(message.headers()):
                 continue
-            if counts[gateway] < RESENT_EVENTS:
-                found[gateway].append(value)
-                counts[gateway] += len(codec.decode(value).datum["events"])
-            if all(count >= RESENT_EVENTS for count in counts.values()):
+            found[place].append(value)
+            missing[place] -= len(codec.decode(value).datum["events"])
+            if missing[place] <= 0:
+                del missing[place]
+            if not missing:
                 return found
-    raise DemoFailed(f"partition {partition} holds fewer events than were sent: {counts}")
+    raise DemoFailed(f"the log holds fewer events than were sent; still missing by partition and gateway: {missing}")
 
 
 @contextmanager
-def _reading(bootstrap: str, partition: int) -> Iterator[Iterator[Message]]:
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "demo-resend", "enable.auto.commit": False})
-    consumer.assign([TopicPartition(EVENTS_TOPIC, partition, OFFSET_BEGINNING)])
+def _reading(system: Embedded) -> Iterator[Iterator[Message]]:
+    consumer = Consumer({"bootstrap.servers": system.bootstrap, "group.id": "demo-resend", "enable.auto.commit": False})
+    consumer.assign([TopicPartition(EVENTS_TOPIC, number, OFFSET_BEGINNING) for number in range(system.partitions)])
 
     def messages() -> Iterator[Message]:
         while (message := consumer.poll(5.0)) is not None:

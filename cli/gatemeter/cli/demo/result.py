@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 from gatemeter.cli.demo.trace import Call
 from gatemeter.cli.demo.traffic import Seen
 from gatemeter.producers.events import ResponseEvent
-from gatemeter.sinks.reports.conservation import settled_conservation
+from gatemeter.sinks.reports.conservation import Conservation
 
 _TOTALS: Final = """
 SELECT
@@ -59,14 +59,16 @@ class Result:
     events: int
     seconds: float
 
-    def problems(self, expected: Expected) -> list[str]:
-        """One line for each thing that is not as it must be."""
+    def problems(self, expected: Expected, late: int) -> list[str]:
+        """One line for each thing that is not as it must be. `late`: responses that did not count as live."""
         found = asdict(self)
         lines = [
             f"{name}: expected {value:,}, got {found[name]:,}"
             for name, value in asdict(expected).items()
             if found[name] != value
         ]
+        if late:
+            lines.append(f"responses that came too late for the live windows: expected 0, got {late}")
         if self.quarantined:
             lines.append(f"quarantined: expected 0, got {self.quarantined}")
         if self.conservation != "ok":
@@ -91,11 +93,15 @@ def received(client: Client) -> int:
     return int(client.query(_RECEIVED).result_rows[0][0] or 0)
 
 
-def read_result(client: Client, seconds: float) -> Result:
+def partitions_ready(client: Client) -> int:
+    """Partitions that a worker has taken up: the first CONTROL of each makes its first checkpoint."""
+    return int(client.query("SELECT uniqExact(topic, partition) FROM ingest_batches").result_rows[0][0])
+
+
+def read_result(client: Client, check: Conservation, seconds: float) -> Result:
     """What ClickHouse says."""
     totals: dict[str, Any] = next(iter(client.query(_TOTALS).named_results()))
     money = list(client.query(_MONEY).named_results())
-    check = settled_conservation(client)
     counted = check.totals()
     return Result(
         **totals,

@@ -93,7 +93,7 @@ def _who(call: Call, caller: Caller, rng: random.Random) -> dict[str, Any]:
         "workload_id": caller.workload_id,
         "credential_fingerprint": f"{random.Random(caller.workload_id).getrandbits(_HASH_BITS):016x}",
         "end_user": f"user-{user:03d}@{caller.tenant_id}.example",
-        "identity_source": caller.identity_source,
+        "identity_source": caller.identity,
         "route": f"/{call.service}",
     }
 

@@ -1,1 +1,1 @@
-"""The embedded system: broker, ClickHouse engine and workers as child processes of one command; it forgets at its end."""
+"""The embedded system: broker, ClickHouse and workers as child processes of one command; it forgets at its end."""

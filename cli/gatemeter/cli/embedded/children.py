@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-STOP_SECONDS: Final = 4.0
+STOP_SECONDS: Final = 2.0
+"""What workers have not written by then is forgotten with the rest."""
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
 

@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
 from gatemeter.cli.embedded.broker import start_broker
 from gatemeter.cli.embedded.children import Children
 from gatemeter.processors.metadata.gateways import Connection, add_gateway, ensure_tick_gateway
 from gatemeter.processors.metadata.operators import init_operator
 from gatemeter.processors.metadata.publishing import Draft
-from gatemeter.processors.topics import PARTITIONS, apply_topics
+from gatemeter.processors.topics import PARTITIONS, RETENTION_DAYS, wanted_topics
 from gatemeter.sinks.clickhouse import ClickHouseSettings
 from gatemeter.sinks.local.launcher import LocalClickHouse, start
 from gatemeter.sinks.migrations import migrate
@@ -42,6 +45,7 @@ class Embedded:
     folder: Path
     children: Children
     kids: dict[str, str]
+    partitions: int
 
     @property
     def secrets_file(self) -> Path:
@@ -62,21 +66,21 @@ class Embedded:
 @contextmanager
 def embedded_system(wanted: Wanted, say: Callable[[str], None]) -> Iterator[Embedded]:
     """Starts everything, in order, and ends everything in reverse; the folder with keys and logs is deleted."""
+    say("Starting ClickHouse and the broker")
     with (
         tempfile.TemporaryDirectory(prefix="gatemeter-", ignore_cleanup_errors=True) as name,
+        start(port=wanted.clickhouse_port) as server,
         Children(Path(name)) as children,
     ):
-        say("Starting ClickHouse and the broker")
-        with start(port=wanted.clickhouse_port) as server:
-            bootstrap = start_broker(children)
-            system = Embedded(bootstrap, _clickhouse(server), Path(name), children, {})
-            migrate(system.clickhouse)
-            say("Putting tenants, prices and gateway keys in force")
-            system = replace(system, kids=_put_in_force(system, wanted))
-            say(f"Starting {wanted.workers} workers")
-            for number in range(1, wanted.workers + 1):
-                _start_worker(system, number)
-            yield system
+        bootstrap = start_broker(children)
+        system = Embedded(bootstrap, _clickhouse(server), Path(name), children, {}, wanted.partitions)
+        migrate(system.clickhouse)
+        say("Putting tenants, prices and gateway keys in force")
+        system = replace(system, kids=_put_in_force(system, wanted))
+        say(f"Starting {wanted.workers} workers")
+        for number in range(1, wanted.workers + 1):
+            _start_worker(system, number)
+        yield system
 
 
 def _clickhouse(server: LocalClickHouse) -> ClickHouseSettings:
@@ -86,7 +90,9 @@ def _clickhouse(server: LocalClickHouse) -> ClickHouseSettings:
 def _put_in_force(system: Embedded, wanted: Wanted) -> dict[str, str]:
     operator = init_operator(system.operator_file, system.operator_keys_file, OPERATOR)
     connection = Connection(system.bootstrap, operator)
-    apply_topics(connection, partitions=wanted.partitions, embedded=True)
+    _make_topics(connection, wanted.partitions)
+    # All of it before the first CONTROL: under the default parameters the floors would rise to half an hour ago, and
+    # floors never sink again.
     connection.apply(list(wanted.drafts))
     kids = {
         gateway: add_gateway(connection, system.secrets_file, gateway, kind).kid
@@ -94,6 +100,14 @@ def _put_in_force(system: Embedded, wanted: Wanted) -> dict[str, str]:
     }
     ensure_tick_gateway(connection, system.secrets_file)
     return kids
+
+
+def _make_topics(connection: Connection, partitions: int) -> None:
+    topics = wanted_topics(connection, partitions=partitions, retention_days=RETENTION_DAYS, embedded=True)
+    admin = AdminClient({"bootstrap.servers": connection.bootstrap, "log_level": 0})
+    made = admin.create_topics([NewTopic(topic.name, topic.partitions, 1) for topic in topics])
+    for future in made.values():
+        future.result(30)
 
 
 def _start_worker(system: Embedded, number: int) -> None:
