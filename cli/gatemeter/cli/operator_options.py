@@ -95,3 +95,8 @@ def report(applied: Applied) -> None:
         f"{len(applied.control_offsets)} partitions: metadata below offset {applied.metadata_offset}, "
         f"digest {applied.digest.hex()[:16]}…"
     )
+    if applied.refused:
+        errors.print(
+            f"warning: {applied.refused} records of the metadata topic do not count here: signed by an operator who is "
+            "not in --operator-keys, or out of range"
+        )

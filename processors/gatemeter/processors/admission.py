@@ -151,7 +151,7 @@ class Admission:
         secret = self._trust.secrets.get(kid)
         if secret is None:
             raise SecretMissing(kid)
-        if not hmac.compare_digest(mac(secret, record.value), headers.get(MAC_HEADER, b"")):
+        if not hmac.compare_digest(mac(secret, record.value), headers.get(MAC_HEADER) or b""):
             return Refused(record, "bad_mac", f"header {MAC_HEADER} does not match the value under key id {kid!r}")
         return Authentic(record, kid, key.gateway_id, key.gateway_kind)
 

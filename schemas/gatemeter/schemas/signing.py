@@ -121,13 +121,13 @@ class OperatorKey:
         return [(KID_HEADER, self.kid.encode()), (SIGNATURE_HEADER, self.sign(value))]
 
 
-def signature_is_valid(public_keys: Mapping[str, str], headers: Mapping[str, bytes], value: bytes) -> bool:
-    """Whether a known operator (`public_keys`: key id → 64 hex digits) signed `value`."""
-    public = public_keys.get(headers.get(KID_HEADER, b"").decode("utf-8", "replace"))
+def signature_is_valid(public_keys: Mapping[str, str], headers: Mapping[str, bytes | None], value: bytes) -> bool:
+    """Whether a known operator (`public_keys`: key id → 64 hex digits) signed `value`; a header may have no value."""
+    public = public_keys.get((headers.get(KID_HEADER) or b"").decode("utf-8", "replace"))
     if public is None:
         return False
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(headers.get(SIGNATURE_HEADER, b""), value)
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(headers.get(SIGNATURE_HEADER) or b"", value)
     except InvalidSignature:
         return False
     return True

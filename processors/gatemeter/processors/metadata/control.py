@@ -35,6 +35,8 @@ class Applied:
     metadata_offset: int
     digest: bytes
     control_offsets: Mapping[int, int]
+    refused: int = 0
+    """Records of the topic that do not count: of an operator who is not known here, or out of range."""
 
 
 def partitions_of(bootstrap: str, topic: str, *, client: Mapping[str, Any] | None = None) -> list[int]:
@@ -122,4 +124,4 @@ def apply_metadata(
     offset = copy.log.loaded_to
     digest = copy.log.digest(offset)
     controls = append_control(bootstrap, events_topic, operator_key, offset, digest, client=client)
-    return Applied(len(fresh), len(drafts) - len(fresh), offset, digest, controls)
+    return Applied(len(fresh), len(drafts) - len(fresh), offset, digest, controls, len(copy.refused))

@@ -73,7 +73,7 @@ class MetadataLog:
         """Next metadata offset to load."""
         return self._loaded_to
 
-    def append(self, offset: int, value: bytes, headers: Mapping[str, bytes]) -> None:
+    def append(self, offset: int, value: bytes, headers: Mapping[str, bytes | None]) -> None:
         """Takes the next record. Raises `MetadataRefused` where it is unsigned, undecodable or out of range.
 
         Raises `ValueError` for an offset that was read before.
@@ -83,7 +83,7 @@ class MetadataLog:
                 raise ValueError(f"metadata offset {offset} was read before; next is {self._loaded_to}")
             reason, entry = "", None
             try:
-                entry = self._read(value, headers)
+                entry = self._read(value, {name: content or b"" for name, content in headers.items()})
             except (CodecError, MetadataError) as error:
                 reason = str(error)
             self._records.append(_Record(offset, entry))

@@ -106,6 +106,14 @@ def test_a_signature_of_a_stranger_or_of_another_value_is_refused() -> None:
         log.append(2, encode("ChargePlan", PLAN), dict(KEY.headers(b"something else")))
 
 
+@pytest.mark.parametrize("signature", [None, b"", b"short", bytes(64)])
+def test_headers_that_are_no_signature_are_refused(signature: bytes | None) -> None:
+    with pytest.raises(MetadataRefused, match="not signed by a known operator"):
+        new_log().append(0, encode("ChargePlan", PLAN), {"gm-kid": KEY.kid.encode(), "gm-sig": signature})
+    with pytest.raises(MetadataRefused, match="not signed by a known operator"):
+        new_log().append(0, encode("ChargePlan", PLAN), {"gm-kid": None})
+
+
 def test_a_refused_record_counts_as_read_and_is_part_of_the_digest() -> None:
     with_junk, without = new_log(), new_log()
     with pytest.raises(MetadataRefused):
