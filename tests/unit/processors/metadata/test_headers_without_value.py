@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from gatemeter.processors.admission import Admission, Refused, Stretch, Trust
 from gatemeter.processors.fold.types import LogRecord
 from gatemeter.processors.metadata.log import MetadataLog
