@@ -20,6 +20,18 @@ class LaunchFailed(Exception):
     """The server did not become ready; the text says what it printed."""
 
 
+def _end(process: subprocess.Popen[str], timeout: timedelta) -> None:
+    """SIGTERM, so that the server deletes its data; SIGKILL after `timeout`."""
+    process.terminate()
+    try:
+        process.wait(timeout.total_seconds())
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
 @dataclass(frozen=True, slots=True)
 class LocalClickHouse:
     """A running embedded server. A context manager: it is stopped, and its data deleted, at the end of the block.
@@ -35,14 +47,7 @@ class LocalClickHouse:
 
     def stop(self, timeout: timedelta = timedelta(seconds=15)) -> None:
         """Ask the server to end and wait; kill it after `timeout`. Calling it again does nothing."""
-        self.process.terminate()
-        try:
-            self.process.wait(timeout.total_seconds())
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        _end(self.process, timeout)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -64,8 +69,7 @@ def start(*, port: int = 0, user: str = "gatemeter", timeout: timedelta = timede
     try:
         said = _wait_until_ready(process, password, timeout)
     except BaseException:
-        process.kill()
-        process.wait()
+        _end(process, timedelta(seconds=5))
         raise
     return LocalClickHouse(said["ready"], user, password, process, Path(said["data"]))
 

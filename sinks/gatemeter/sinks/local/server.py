@@ -87,12 +87,17 @@ def _password(options: argparse.Namespace) -> str:
     return str(password)
 
 
-async def _until_told(parent: int | None) -> None:
-    """Wait for SIGTERM or SIGINT, or until the parent process is another one (the first has died)."""
+def _stop_event() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT. Made before anything is started, so that no signal finds nobody listening."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _until_told(stop: asyncio.Event, parent: int | None) -> None:
+    """Wait for `stop`, or until the parent process is another one (the first has died)."""
     while not stop.is_set() and (parent is None or os.getppid() == parent):
         try:
             await asyncio.wait_for(stop.wait(), timeout=0.5)
@@ -101,6 +106,7 @@ async def _until_told(parent: int | None) -> None:
 
 
 async def _serve(options: argparse.Namespace, parent: int | None, folder: Path) -> None:
+    stop = _stop_event()
     spool = folder / "spool"
     spool.mkdir()
     engine = Engine(
@@ -120,9 +126,12 @@ async def _serve(options: argparse.Namespace, parent: int | None, folder: Path) 
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", options.port)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            raise SystemExit(f"--port {options.port}: cannot listen on 127.0.0.1: {error.strerror}") from error
         print(f"ready http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-        await _until_told(parent)
+        await _until_told(stop, parent)
     finally:
         await runner.cleanup()
         engine.close()
@@ -132,6 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run until told to stop. The data folder (mode 0700) is deleted on every end but SIGKILL of this process."""
     options = _arguments(argv)
     parent = os.getppid() if options.die_with_parent else None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the loop has its own handler
     folder = Path(tempfile.mkdtemp(prefix="gatemeter-clickhouse-", dir=options.data_in))
     print(f"data {folder}", flush=True)
     try:
