@@ -1,7 +1,8 @@
 """Recorded traffic, read from CSV or JSONL and played again at a chosen speed.
 
 CSV: the columns of the Azure LLM inference trace (TIMESTAMP in UTC, ContextTokens, GeneratedTokens), one request a row.
-JSONL: one event a line, the fields of `events.py` and `kind` (REQUEST, RESPONSE or POLICY).
+JSONL: one event a line, the fields of `events.py` and `kind` (REQUEST, RESPONSE or POLICY);
+`occurred_at` is `request_started_at` unless given.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def _event(where: str, line: str) -> Event:
     if unknown:
         raise TraceError(f"{where}: {', '.join(unknown)}: not a field of this kind of event")
     try:
-        event = kind(**fields)
+        event = kind(**{"occurred_at": fields.get("request_started_at"), **fields})
         spool_form(event)
     except (TypeError, InvalidEvent) as error:
         raise TraceError(f"{where}: {error}") from None

@@ -197,6 +197,33 @@ def test_two_processes_share_one_spool_folder(kafka: KafkaBroker, topic: str, tm
     assert {one.epoch, two.epoch} <= {record.batch["epoch"] for record in records}
 
 
+def test_a_replay_that_is_stopped_delivers_what_it_has_sent(kafka: KafkaBroker, topic: str, tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"kind": "REQUEST", "request_id": f"r{number}", "request_started_at": number * 1000})
+        for number in range(100_000)
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    signing.save_secrets(tmp_path / "secrets.json", {"gw-1": b"k" * 32})
+    options = (
+        f"--gateway gw --kid gw-1 --secrets {tmp_path}/secrets.json --spool {tmp_path}/spool --topic {topic} --json"
+    )
+    command = [sys.executable, "-m", "gatemeter.cli.main", "emit", str(tmp_path / "t.jsonl"), *options.split()]
+    child = subprocess.Popen(
+        [*command, "--bootstrap", kafka.bootstrap], stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent
+    )
+    try:
+        wait_until(lambda: sum(kafka.end_offsets(topic, PARTITIONS)) > 10, 30)
+        child.send_signal(signal.SIGTERM)
+        out, _ = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    report = json.loads(out)
+    assert child.returncode == 1
+    assert report["stopped"] and not report["undelivered"]
+    assert 0 < report["delivered"] < 100_000
+    assert_whole(read_all(kafka, topic), [f"r{number}" for number in range(report["delivered"])])
+
+
 def test_a_trace_is_replayed_by_the_command(kafka: KafkaBroker, topic: str, tmp_path: Path) -> None:
     rows = [f"2023-11-16 18:{number // 60:02}:{number % 60:02}.9799600,{number + 1},{number}" for number in range(1000)]
     (tmp_path / "t.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "\n".join(rows) + "\n")
