@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from gatemeter.processors.fold.plain import Batch, Refused
+from gatemeter.processors.fold.partition_state import Batch, Refused
 from gatemeter.processors.fold.state import epoch_start_us
 from gatemeter.processors.fold.types import HOUR_US, LogRecord, LoudStop, SecretMissing
 from gatemeter.processors.metadata.log import MetadataLog

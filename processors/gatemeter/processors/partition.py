@@ -13,7 +13,7 @@ from gatemeter.processors.admission import Admission, Control, Stretch, Trust
 from gatemeter.processors.fold import checkpoint as checkpoints
 from gatemeter.processors.fold.checkpoint import Checkpoint, Position, Snapshot
 from gatemeter.processors.fold.columnar import ColumnarStretches
-from gatemeter.processors.fold.plain import PartitionState
+from gatemeter.processors.fold.partition_state import PartitionState
 from gatemeter.processors.fold.state import REFUSED, Clock, Decisions, Epochs, Totals
 from gatemeter.processors.fold.stretches import PlainStretches
 from gatemeter.processors.fold.types import FOLD_RELEASE, HOUR_US, LogRecord, LoudStop, Rows

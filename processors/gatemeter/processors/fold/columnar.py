@@ -20,7 +20,7 @@ from gatemeter.processors.fold.clocks import Clocks
 from gatemeter.processors.fold.columns import Context, Events
 from gatemeter.processors.fold.decoding import Ints, Mask, decode
 from gatemeter.processors.fold.inflating import Inflater, waiting_requests
-from gatemeter.processors.fold.plain import PartitionState, Refused
+from gatemeter.processors.fold.partition_state import PartitionState, Refused
 from gatemeter.processors.fold.recent import (
     ABSENT,
     HAS_REQUEST,

@@ -18,7 +18,7 @@ import polars as pl
 import polars_avro
 
 from gatemeter.processors import admission
-from gatemeter.processors.fold.plain import Batch, Refused
+from gatemeter.processors.fold.partition_state import Batch, Refused
 from gatemeter.processors.fold.state import epoch_start_us
 from gatemeter.processors.fold.types import HOUR_US
 from gatemeter.schemas import codec, limits

@@ -13,7 +13,9 @@ from gatemeter.processors.fold.clocks import Clocks
 from gatemeter.processors.fold.columns import Context, Events
 from gatemeter.processors.fold.exchanges import Exchange, ExchangeKey, RequestHalf, ResponseHalf, SeenDecision
 from gatemeter.processors.fold.facts import Source
-from gatemeter.processors.fold.plain import PartitionState, PlainFold, exception
+from gatemeter.processors.fold.notices import exception
+from gatemeter.processors.fold.partition_state import PartitionState
+from gatemeter.processors.fold.plain import PlainFold
 from gatemeter.processors.fold.recent import (
     COMPLEX,
     HAS_REQUEST,

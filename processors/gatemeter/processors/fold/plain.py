@@ -7,9 +7,7 @@ See docs/fold.md.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gatemeter.processors.fold import facts, intervals, windows
@@ -24,55 +22,18 @@ from gatemeter.processors.fold.exchanges import (
     SeenDecision,
 )
 from gatemeter.processors.fold.facts import Source
+from gatemeter.processors.fold.notices import epoch_row, exception, quarantine
+from gatemeter.processors.fold.partition_state import Batch, PartitionState, Refused
 from gatemeter.processors.fold.state import (
     CONFLICT,
     DUPLICATE,
     INVALID,
     REFUSED,
     Clock,
-    Decisions,
-    Epochs,
-    Totals,
 )
-from gatemeter.processors.fold.types import LogRecord, Row, Rows
-from gatemeter.processors.fold.windows import WindowBook
+from gatemeter.processors.fold.types import LogRecord, Row
 from gatemeter.processors.metadata.views import View
 from gatemeter.schemas.signing import TICK_GATEWAY
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A record that is quarantined whole. `gateway_id` is '' where it is not authentic."""
-
-    record: LogRecord
-    reason: str
-    detail: str
-    gateway_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """An authentic, decoded record of a gateway: its envelope and events as dictionaries, times in microseconds."""
-
-    record: LogRecord
-    kid: str
-    envelope: Mapping[str, Any]
-    events: list[dict[str, Any]]
-
-
-@dataclass(slots=True)
-class PartitionState:
-    """What both folds share of a partition's state besides exchanges."""
-
-    topic: str
-    partition: int
-    clock: Clock
-    epochs: Epochs
-    totals: Totals
-    decisions: Decisions
-    book: WindowBook
-    rows: Rows
-
 
 OnEvict = Callable[[list[ExchangeKey], list[tuple[str, str]]], None]
 """Is told the keys of exchanges and of decisions that the memory forgot."""
@@ -141,7 +102,10 @@ class PlainFold:
         settled = self._fold_events(batch, source, view, state.epochs.settled((gateway_id, epoch)))
         state.epochs.hear((gateway_id, epoch), settled, state.clock.log_time_us)
         if gateway_id != TICK_GATEWAY:
-            state.rows.add("gateway_epochs", epoch_row(source, envelope, len(batch.events)))
+            run = (source.first_sequence, source.first_sequence + len(batch.events))
+            details = {**envelope["counters"], "closed": envelope["closed"]}
+            row = epoch_row(state, (gateway_id, epoch), run, details, record.timestamp_us)
+            state.rows.add("gateway_epochs", row)
 
     def _fold_events(
         self, batch: Batch, source: Source, view: View, settled: intervals.Intervals
@@ -386,66 +350,3 @@ def tokens_and_cost(half: ResponseHalf) -> tuple[int, int]:
     """(tokens, charge) of a RESPONSE, as its fact states what it added to windows."""
     measures = dict(zip(windows.MEASURES, half.measures, strict=True))
     return measures["input_tokens"] + measures["output_tokens"], measures["charge"]
-
-
-def quarantine(
-    state: PartitionState, record: LogRecord, index: int, wrong: tuple[str, str], gateway_id: str, *, with_raw: bool
-) -> None:
-    """One row of `quarantine`; the raw record stands in the row of its lowest index."""
-    state.rows.add(
-        "quarantine",
-        {
-            "topic": state.topic,
-            "partition": state.partition,
-            "offset": record.offset,
-            "event_index": index,
-            "reason": wrong[0],
-            "detail": wrong[1],
-            "gateway_id": gateway_id,
-            "recorded_at": record.timestamp_us,
-            "key": record.key or b"",
-            "headers": json.dumps([[name, value.hex()] for name, value in record.headers]),
-            "raw": record.value if with_raw else b"",
-        },
-    )
-
-
-def exception(event: Mapping[str, Any], index: int, source: Source, kind: str, raw: bytes) -> Row:
-    """One row of `exceptions`."""
-    detail = {
-        "event": event["kind"],
-        "usage_revision": event["usage_revision"],
-        "content_hash": event["content_hash"].hex(),
-        "request_started_at_us": event["request_started_at"],
-        "decision_id": event["decision_id"],
-    }
-    return {
-        "topic": source.topic,
-        "partition": source.partition,
-        "offset": source.offset,
-        "event_index": index,
-        "kind": kind,
-        "gateway_id": source.gateway_id,
-        "request_id": event["request_id"],
-        "attempt": event["attempt"],
-        "recorded_at": source.recorded_at_us,
-        "detail": json.dumps(detail, sort_keys=True),
-        "raw": raw,
-    }
-
-
-def epoch_row(source: Source, envelope: Mapping[str, Any], events: int) -> Row:
-    """One row of `gateway_epochs`: what a record brought and announced."""
-    first, after = source.first_sequence, source.first_sequence + events
-    return {
-        "gateway_id": source.gateway_id,
-        "epoch": source.epoch,
-        "topic": source.topic,
-        "partition": source.partition,
-        "first_sequence": first,
-        "next_sequence": after,
-        "heartbeat_sequence": after,
-        **envelope["counters"],
-        "closed": envelope["closed"],
-        "recorded_at": source.recorded_at_us,
-    }

@@ -15,7 +15,9 @@ from gatemeter.processors.fold import intervals
 from gatemeter.processors.fold.clocks import Clocks
 from gatemeter.processors.fold.decoding import Decoded, Ints, Mask
 from gatemeter.processors.fold.events import MAX_ID_LENGTH, POLICY_RANGES, RESPONSE_RANGES, refusal
-from gatemeter.processors.fold.plain import PartitionState, PlainFold, Refused, quarantine
+from gatemeter.processors.fold.notices import epoch_row, quarantine
+from gatemeter.processors.fold.partition_state import PartitionState, Refused
+from gatemeter.processors.fold.plain import PlainFold
 from gatemeter.processors.fold.state import CONFLICT, DUPLICATE, EPOCH_LIFETIME_US, INVALID, EpochKey
 from gatemeter.processors.fold.types import LogRecord
 from gatemeter.processors.metadata.views import View
@@ -210,17 +212,7 @@ class Settling:
         state.epochs.hear(key, heard.settled, heard.log_time_us)
         if key[0] == TICK_GATEWAY:
             return
-        state.rows.add(
-            "gateway_epochs",
-            {
-                "gateway_id": key[0],
-                "epoch": key[1],
-                "topic": state.topic,
-                "partition": state.partition,
-                "first_sequence": heard.first,
-                "next_sequence": heard.after,
-                "heartbeat_sequence": heard.after,
-                **self._envelopes.details(heard.last_record),
-                "recorded_at": self._records[heard.last_record].timestamp_us,
-            },
-        )
+        details = self._envelopes.details(heard.last_record)
+        recorded_at_us = self._records[heard.last_record].timestamp_us
+        row = epoch_row(state, key, (heard.first, heard.after), details, recorded_at_us)
+        state.rows.add("gateway_epochs", row)

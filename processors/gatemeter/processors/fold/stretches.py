@@ -5,7 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 from gatemeter.processors import admission
-from gatemeter.processors.fold.plain import PartitionState, PlainFold, Refused
+from gatemeter.processors.fold.partition_state import PartitionState, Refused
+from gatemeter.processors.fold.plain import PlainFold
 from gatemeter.processors.fold.types import LogRecord, Rows
 from gatemeter.processors.metadata.views import View
 from gatemeter.sinks.arrow import rows_to_arrow

@@ -1,0 +1,45 @@
+"""What the fold is given of each record, and what both folds share of a partition's state besides exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gatemeter.processors.fold.state import Clock, Decisions, Epochs, Totals
+from gatemeter.processors.fold.types import LogRecord, Rows
+from gatemeter.processors.fold.windows import WindowBook
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that is quarantined whole. `gateway_id` is '' where it is not authentic."""
+
+    record: LogRecord
+    reason: str
+    detail: str
+    gateway_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """An authentic, decoded record of a gateway: its envelope and events as dictionaries, times in microseconds."""
+
+    record: LogRecord
+    kid: str
+    envelope: Mapping[str, Any]
+    events: list[dict[str, Any]]
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """What both folds share of a partition's state besides exchanges."""
+
+    topic: str
+    partition: int
+    clock: Clock
+    epochs: Epochs
+    totals: Totals
+    decisions: Decisions
+    book: WindowBook
+    rows: Rows
