@@ -18,7 +18,7 @@ FROZEN: Final = ROOT / "tests" / "unit" / "schemas" / "frozen.json"
 
 def digests() -> dict[str, str]:
     """File name below the contracts → SHA-256 of its bytes, hex."""
-    files = sorted([*CONTRACTS.glob("avro/*.avsc"), *CONTRACTS.glob("clickhouse/*.sql")])
+    files = sorted([*CONTRACTS.glob("avro/*.avsc"), *CONTRACTS.glob("clickhouse/**/*.sql")])
     return {file.relative_to(CONTRACTS).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import typer
 
+from gatemeter.schemas.extras import ExtraMissing
+
 _PASS_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
@@ -48,27 +50,20 @@ GROUPS: Final = {
 }
 
 
-def load(command: Command) -> typer.Typer:
-    """The real command as an application of its own. Ends with one line where its extra is not installed."""
-    module_name, function = command.place.split(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        if not command.extra or (error.name or "").split(".")[0] == "gatemeter":
-            raise
-        missing = error.name or str(error)
-        cure = f'pip install "gatemeter[{command.extra}]"'
-        typer.echo(f"gatemeter {command.path} needs {missing}, which is not installed: {cure}", err=True)
-        raise SystemExit(1) from None
-    application = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
-    application.command()(getattr(module, function))
-    return application
-
-
 def run(command: Command, arguments: Sequence[str]) -> None:
-    """Runs a command with its own arguments; ends the process with its exit code."""
-    application = load(command)
-    application(args=list(arguments), prog_name=f"gatemeter {command.path}")
+    """Runs a command with its own arguments; ends the process with its exit code.
+
+    Where its extra is not installed it ends with one line that says the cure.
+    """
+    module, function = command.place.split(":")
+    application = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+    try:
+        application.command()(getattr(importlib.import_module(module), function))
+        application(args=list(arguments), prog_name=f"gatemeter {command.path}")
+    except ExtraMissing as error:
+        cure = f'pip install "gatemeter[{command.extra}]"'
+        typer.echo(f"gatemeter {command.path} needs more than the base install: {cure}", err=True)
+        raise SystemExit(1) from error
 
 
 def _build() -> typer.Typer:
