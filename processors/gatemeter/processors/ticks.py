@@ -79,6 +79,8 @@ class Ticker:
                     await self._tick(owned)
 
     async def _tick(self, owned: OwnedPartition) -> None:
+        if not owned.metadata_offset:
+            return  # nothing is in force yet: the first CONTROL has not been folded
         kid = self._kid(owned.metadata_offset)
         if kid is None:
             self._warn(
@@ -97,8 +99,6 @@ class Ticker:
             self._warn(f"{owned.name}: the tick was not appended: {error!r}")
 
     def _kid(self, metadata_offset: int) -> str | None:
-        if not metadata_offset:
-            return None
         try:
             keys = self._metadata.view(metadata_offset).keys
         except NeedsMetadata:
