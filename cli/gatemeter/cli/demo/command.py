@@ -18,13 +18,14 @@ from gatemeter.cli.demo.metadata import drafts
 from gatemeter.cli.demo.people import GATEWAYS
 from gatemeter.cli.demo.publishing import DemoFailed, publish, resend
 from gatemeter.cli.demo.result import Result, expected, partitions_ready, read_result, received
-from gatemeter.cli.demo.showing import conservation_line, statement_tables
+from gatemeter.cli.demo.showing import conservation_line
 from gatemeter.cli.demo.trace import TraceMissing, data_folder, moved, read_calls
 from gatemeter.cli.demo.traffic import Seen, traffic
 from gatemeter.cli.embedded.broker import BrokerNotReady
 from gatemeter.cli.embedded.children import ChildEnded
 from gatemeter.cli.embedded.signals import ended_in_order, until_ctrl_c
 from gatemeter.cli.embedded.system import Embedded, Wanted, embedded_system
+from gatemeter.cli.statement_tables import statement_tables
 from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.local.launcher import LaunchFailed
 from gatemeter.sinks.reports.conservation import Conservation, settled_conservation

@@ -1,0 +1,99 @@
+"""The statement for people, in 80 columns: requests, tokens, amounts in cents that add up, and what had no price."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from gatemeter.schemas.tables import BUCKETS, METERS
+from gatemeter.sinks.reports.cents import format_minor, minor_digits, round_half_even
+from gatemeter.sinks.reports.statement import StatementLine
+
+# Columns of tokens; those with nothing in them are left out, but for these two.
+_ALWAYS: Final = ("input", "output")
+_TOKENS: Final = {
+    "input": ("input_text_uncached",),
+    "cached": ("input_text_cache_read",),
+    "cache write": ("input_text_cache_write_5m", "input_text_cache_write_1h"),
+    "audio in": ("input_audio_uncached", "input_audio_cache_read"),
+    "image in": ("input_image_uncached", "input_image_cache_read"),
+    "output": ("output_text_visible",),
+    "reasoning": ("output_text_reasoning",),
+    "audio out": ("output_audio_visible",),
+    "image out": ("output_image_visible",),
+    **{meter: (meter,) for meter in METERS},
+}
+assert {name for names in _TOKENS.values() for name in names} == {*BUCKETS, *METERS}
+_COUNTS: Final = {
+    "requests": "requests",
+    "attempts": "attempts",
+    "not answering": "retries",
+    "policy decisions": "decisions",
+}
+_AMOUNTS: Final = ("token_cost", "model_cost", "policy_cost", "markup")
+_UNPRICED: Final = {
+    "tokens": "unpriced_tokens",
+    "attempts": "unpriced_attempts",
+    "decisions": "unpriced_decisions",
+    "attempts of unknown usage": "attempts_without_usage",
+}
+
+
+def statement_tables(lines: Sequence[StatementLine]) -> Iterator[Table]:
+    """By month (UTC) and currency: requests, tokens of all attempts, amounts in cents, and what is in no amount."""
+    for month, currency in sorted({(line.month, line.currency) for line in lines}):
+        chosen = [line for line in lines if (line.month, line.currency) == (month, currency)]
+        title = f"Statement {month:%Y-%m}"
+        yield _counted(f"{title}: requests", chosen, _COUNTS)
+        yield _tokens(f"{title}: tokens", chosen)
+        yield _amounts(f"{title}: amounts in {currency or 'no currency'}", chosen)
+        if any(line.counts[name] for line in chosen for name in _UNPRICED.values()):
+            yield _counted(f"{title}: without a price, in no amount above", chosen, _UNPRICED)
+
+
+def _counted(title: str, lines: Sequence[StatementLine], columns: dict[str, str]) -> Table:
+    table = _table(title, *columns)
+    for line in lines:
+        table.add_row(escape(line.tenant_id), *(f"{line.counts[name]:,}" for name in columns.values()))
+    return table
+
+
+def _tokens(title: str, lines: Sequence[StatementLine]) -> Table:
+    sums = [{column: sum(line.tokens[n] for n in names) for column, names in _TOKENS.items()} for line in lines]
+    shown = [column for column in _TOKENS if column in _ALWAYS or any(row[column] for row in sums)]
+    table = _table(title, *shown)
+    for line, row in zip(lines, sums, strict=True):
+        table.add_row(escape(line.tenant_id), *(f"{row[column]:,}" for column in shown))
+    estimated = sum(line.counts["estimated_tokens"] for line in lines)
+    if estimated:
+        table.caption = f"of which estimated, because the provider reported none: {estimated:,}"
+        table.caption_justify = "left"
+    return table
+
+
+def _amounts(title: str, lines: Sequence[StatementLine]) -> Table:
+    table = _table(title, "tokens", "model", "policy", "mark-up", "absorbed", "total", "retries", "unpriced")
+    for line in lines:
+        cents = line.cents()
+        shown = [format_minor(cents[name], line.currency) for name in _AMOUNTS]
+        shown += [format_minor(-cents["absorbed"], line.currency), format_minor(cents["total"], line.currency)]
+        unit_pico: int = 10 ** (12 - minor_digits(line.currency))
+        shown.append(format_minor(round_half_even(line.pico["retry_cost"], unit_pico), line.currency))
+        table.add_row(escape(line.tenant_id), *shown, f"{line.counts['unpriced_tokens']:,}")
+    table.caption = (
+        "retries: the part of the total that attempts cost which did not answer; unpriced: tokens in no amount here"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0, pad_edge=False, title_justify="left")
+    table.add_column("tenant", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", overflow="fold")
+    return table
