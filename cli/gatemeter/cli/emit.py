@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import signal
@@ -56,9 +57,7 @@ def emit(
     """
     try:
         factor = parse_speed(speed)
-        who = {"tenant_id": tenant, "app_id": app, "provider": provider, "model": model, "operation": "chat"}
         first_us, last_us = _span(trace)
-        shift_us = 0 if keep_times else _shift_us(first_us, last_us, factor)
         settings = EmitterSettings(
             bootstrap=bootstrap,
             gateway_id=gateway,
@@ -73,12 +72,13 @@ def emit(
     except (SettingsError, TraceError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
-    events = shifted(_events(trace, limit, who), shift_us)
+    shift_us = 0 if keep_times else _shift_us(first_us, last_us, factor)
+    who = {"tenant_id": tenant, "app_id": app, "provider": provider, "model": model, "operation": "chat"}
     began = time.monotonic()
-    stopped = _play(emitter, events, first_us + shift_us, factor)
+    stopped = _play(emitter, shifted(_events(trace, limit, who), shift_us), first_us + shift_us, factor)
     report = emitter.close(timeout)
     _print(report, time.monotonic() - began, stopped, as_json)
-    if report.undelivered or report.counters.dropped or report.counters.invalid or stopped:
+    if stopped or report.undelivered or report.counters.dropped or report.counters.invalid:
         raise typer.Exit(1)
 
 
@@ -106,8 +106,11 @@ def _events(trace: Path, limit: int | None, who: dict[str, str | None]) -> Itera
 def _span(trace: Path) -> tuple[int, int]:
     """First and last time of the whole trace; reading it once also finds every bad line before anything is sent."""
     first_us, last_us = 1 << 62, 0
-    for event in _events(trace, None, {}):
-        first_us, last_us = min(first_us, event.request_started_at), max(last_us, event.occurred_at)
+    try:
+        for event in _events(trace, None, {}):
+            first_us, last_us = min(first_us, event.request_started_at), max(last_us, event.occurred_at)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TraceError(f"{trace}: must be CSV or JSONL in UTF-8: {error}") from None
     if last_us == 0:
         raise TraceError(f"{trace}: must hold at least one event")
     return first_us, last_us

@@ -197,6 +197,19 @@ def test_two_processes_share_one_spool_folder(kafka: KafkaBroker, topic: str, tm
     assert {one.epoch, two.epoch} <= {record.batch["epoch"] for record in records}
 
 
+def test_a_host_that_forks_and_forgets_to_close_loses_nothing(kafka: KafkaBroker, topic: str, tmp_path: Path) -> None:
+    script = SCRIPT.with_name("forking_process.py")
+    command = [sys.executable, str(script), str(tmp_path), kafka.bootstrap, topic]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=die_with_parent, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    records = read_all(kafka, topic)
+    assert_whole(records, [])
+    assert len(request_ids(records)) == len(set(request_ids(records))) == 500
+    assert len({epoch for epoch, _ in sequences(records)}) == 3
+    assert sum(record.batch["closed"] for record in records) == 3 * PARTITIONS
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_replay_that_is_stopped_delivers_what_it_has_sent(kafka: KafkaBroker, topic: str, tmp_path: Path) -> None:
     lines = [
         json.dumps({"kind": "REQUEST", "request_id": f"r{number}", "request_started_at": number * 1000})

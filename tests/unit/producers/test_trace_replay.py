@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer import Typer
+from typer.testing import CliRunner
 
-from gatemeter.cli.emit import parse_speed
+from gatemeter.cli.emit import emit, parse_speed
 from gatemeter.producers.events import Event, RequestEvent, ResponseEvent
 from gatemeter.producers.settings import SettingsError
 from gatemeter.producers.traces import TraceError, TraceRow, csv_events, read_csv, read_jsonl, replay, shifted
@@ -83,3 +85,31 @@ def test_speeds() -> None:
     for text in ("fast", "x0", "x-1", "xnan"):
         with pytest.raises(SettingsError, match=r"--speed: must be real, max or x0.001 to x1000000"):
             parse_speed(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "message"),
+    [
+        ("t.csv", b"\xff\xfe\x00", "", "must be CSV or JSONL in UTF-8"),
+        ("t.csv", HEADER.encode(), "", "must hold at least one event"),
+        ("t.jsonl", b'{"kind": "REQUEST"}', "", "line 1: Missing required argument"),
+        (
+            "t.csv",
+            HEADER.encode() + b"2023-11-16 18:17:03,1,2\n",
+            "--speed fast",
+            "--speed: must be real, max or x0.001",
+        ),
+        ("t.csv", HEADER.encode() + b"2023-11-16 18:17:03,1,2\n", "", "has no secret for key id 'gw-1'"),
+    ],
+)
+def test_the_command_ends_with_one_line_where_it_cannot_begin(
+    tmp_path: Path, name: str, content: bytes, options: str, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "secrets.json").write_text("{}")
+    app = Typer()
+    app.command()(emit)
+    command = f"{tmp_path / name} --gateway gw --kid gw-1 --secrets {tmp_path}/secrets.json {options}"
+    result = CliRunner().invoke(app, command.split())
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert message in result.stderr
