@@ -36,23 +36,22 @@ _COUNTS: Final = {
 }
 _AMOUNTS: Final = ("token_cost", "model_cost", "policy_cost", "markup")
 _UNPRICED: Final = {
-    "tokens": "unpriced_tokens",
+    "unpriced tokens": "unpriced_tokens",
     "attempts": "unpriced_attempts",
     "decisions": "unpriced_decisions",
-    "attempts of unknown usage": "attempts_without_usage",
+    "usage unknown": "attempts_without_usage",
 }
 
 
 def statement_tables(lines: Sequence[StatementLine]) -> Iterator[Table]:
-    """By month (UTC) and currency: requests, tokens of all attempts, amounts in cents, and what is in no amount."""
+    """By month (UTC) and currency: requests, tokens of all attempts, amounts in cents, and what had no price."""
     for month, currency in sorted({(line.month, line.currency) for line in lines}):
         chosen = [line for line in lines if (line.month, line.currency) == (month, currency)]
         title = f"Statement {month:%Y-%m}"
         yield _counted(f"{title}: requests", chosen, _COUNTS)
         yield _tokens(f"{title}: tokens", chosen)
         yield _amounts(f"{title}: amounts in {currency or 'no currency'}", chosen)
-        if any(line.counts[name] for line in chosen for name in _UNPRICED.values()):
-            yield _counted(f"{title}: without a price, in no amount above", chosen, _UNPRICED)
+        yield _totals(f"{title}: totals in {currency or 'no currency'}, and what is in none of them", chosen)
 
 
 def _counted(title: str, lines: Sequence[StatementLine], columns: dict[str, str]) -> Table:
@@ -76,23 +75,27 @@ def _tokens(title: str, lines: Sequence[StatementLine]) -> Table:
 
 
 def _amounts(title: str, lines: Sequence[StatementLine]) -> Table:
-    table = _table(title, "tokens", "model", "policy", "mark-up", "absorbed", "total", "retries", "unpriced")
+    table = _table(title, "tokens", "model", "policy", "mark-up", "absorbed", "total")
     for line in lines:
         cents = line.cents()
-        shown = [format_minor(cents[name], line.currency) for name in _AMOUNTS]
-        shown += [format_minor(-cents["absorbed"], line.currency), format_minor(cents["total"], line.currency)]
+        parts = [cents[name] for name in _AMOUNTS]
+        shown = [format_minor(units, line.currency) for units in (*parts, -cents["absorbed"], cents["total"])]
+        table.add_row(escape(line.tenant_id), *shown)
+    return table
+
+
+def _totals(title: str, lines: Sequence[StatementLine]) -> Table:
+    table = _table(title, "total", "of which retries", *_UNPRICED)
+    for line in lines:
         unit_pico: int = 10 ** (12 - minor_digits(line.currency))
-        shown.append(format_minor(round_half_even(line.pico["retry_cost"], unit_pico), line.currency))
-        table.add_row(escape(line.tenant_id), *shown, f"{line.counts['unpriced_tokens']:,}")
-    table.caption = (
-        "retries: the part of the total that attempts cost which did not answer; unpriced: tokens in no amount here"
-    )
-    table.caption_justify = "left"
+        units = (line.cents()["total"], round_half_even(line.pico["retry_cost"], unit_pico))
+        amounts = [format_minor(amount, line.currency) for amount in units]
+        table.add_row(escape(line.tenant_id), *amounts, *(f"{line.counts[name]:,}" for name in _UNPRICED.values()))
     return table
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0, pad_edge=False, title_justify="left")
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0, show_edge=False, title_justify="left")
     table.add_column("tenant", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", overflow="fold")

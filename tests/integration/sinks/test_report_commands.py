@@ -114,7 +114,7 @@ def test_report_filters_by_tenant_and_month(filled: ClickHouseSettings, run: Run
 def test_report_prints_a_table_json_and_csv(filled: ClickHouseSettings, run: Run) -> None:
     table = run("report")
     assert table.exit_code == 0
-    for shown in ("acme", "globex", "amounts in USD", "0.02", "without a price", "unpriced", "120"):
+    for shown in ("acme", "globex", "amounts in USD", "0.02", "of which retries", "0.01", "unpriced tokens", "120"):
         assert shown in table.stdout
     (line, _) = json.loads(run("report", "--json").stdout)
     assert line["total"] == "0.020000000039"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -70,19 +70,13 @@ def conservation(client: Client) -> Conservation:
         raise sink_error("read the view conservation", error) from error
 
 
-def settled_conservation(
-    client: Client,
-    *,
-    looks: int = 5,
-    pause: timedelta = timedelta(seconds=1),
-    sleep: Callable[[float], None] = time.sleep,
-) -> Conservation:
+def settled_conservation(client: Client, *, looks: int = 5, pause: timedelta = timedelta(seconds=1)) -> Conservation:
     """Look again, up to `looks` times, before saying that something is wrong: workers may be writing."""
     result = conservation(client)
     for _ in range(looks - 1):
         if result.ok or not result.partitions:
             break
-        sleep(pause.total_seconds())
+        time.sleep(pause.total_seconds())
         result = conservation(client)
     return result
 
