@@ -85,8 +85,8 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         security=read.security(),
         clickhouse_url=read.url("CLICKHOUSE_URL", "http://127.0.0.1:8123"),
         clickhouse_user=read.text("CLICKHOUSE_USER", "gatemeter_writer", longest=128),
-        clickhouse_password=read.password("CLICKHOUSE_PASSWORD"),
-        clickhouse_database=read.text("CLICKHOUSE_DATABASE", "gatemeter", longest=128),
+        clickhouse_password=read.needed_password("CLICKHOUSE_PASSWORD"),
+        clickhouse_database=read.identifier("CLICKHOUSE_DATABASE", "gatemeter"),
         flush_rows=read.number("FLUSH_ROWS", 50_000, 100, 1_000_000),
         flush_interval_ms=read.number("FLUSH_INTERVAL_MS", 1_000, 10, 60_000),
         max_unflushed_rows=read.number("MAX_UNFLUSHED_ROWS", 250_000, 100, 10_000_000),
@@ -186,6 +186,20 @@ class _Reader:
             return Path(file_name).read_text("utf-8").split("\n", 1)[0].strip()
         except (OSError, UnicodeDecodeError):
             raise self.error(f"{name}_FILE", "a readable text file") from None
+
+    def needed_password(self, name: str) -> str:
+        """As `password`; empty is not accepted."""
+        password = self.password(name)
+        if not password:
+            raise SettingsError(f"{PREFIX}{name} or {PREFIX}{name}_FILE must be set: there is no default password")
+        return password
+
+    def identifier(self, name: str, default: str) -> str:
+        """A name in ClickHouse."""
+        value = self._raw(name) or default
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", value):
+            raise self.error(name, "1 to 128 of A-Z a-z 0-9 _, not beginning with a digit")
+        return value
 
     def secrets_file(self, name: str) -> Path:
         """A file of gateway secrets; read here once so that a bad one ends the program at its start."""

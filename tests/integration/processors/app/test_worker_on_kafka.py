@@ -44,6 +44,7 @@ class System:
             "GATEMETER_GROUP": f"group-{name}",
             "GATEMETER_SECRETS_FILE": str(folder / "secrets.json"),
             "GATEMETER_OPERATOR_KEYS_FILE": str(folder / "operators.json"),
+            "GATEMETER_CLICKHOUSE_PASSWORD": "not used",
             "GATEMETER_FLUSH_INTERVAL_MS": "200",
             "GATEMETER_SESSION_TIMEOUT_MS": "6000",
             "GATEMETER_STOP_TIMEOUT_MS": "5000",
@@ -198,3 +199,16 @@ def test_a_wrong_setting_ends_the_program_with_one_line(system: System) -> None:
     worker = system.worker(GATEMETER_FLUSH_ROWS="many")
     assert worker.wait() != 0
     assert "GATEMETER_FLUSH_ROWS must be an integer from 100 to 1000000, got 'many'" in worker.log
+
+
+def test_a_broker_that_restarts_loses_and_repeats_nothing(system: System) -> None:
+    worker = system.worker()
+    system.produce(600)
+    system.wait_until_written()
+    system.kafka.stop()
+    system.kafka.start()
+    system.produce(600)
+    system.wait_until_written()
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert set(system.sink.written().values()) == {1}

@@ -49,6 +49,7 @@ async def consumer(tmp_path: Path) -> BatchConsumer:
         {
             "GATEMETER_SECRETS_FILE": str(tmp_path / "secrets.json"),
             "GATEMETER_OPERATOR_KEYS_FILE": str(tmp_path / "operators.json"),
+            "GATEMETER_CLICKHOUSE_PASSWORD": "hidden",
         }
     )
     app = build_app(settings, MemorySink(), OffsetFold)

@@ -21,10 +21,11 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {
         "GATEMETER_SECRETS_FILE": str(tmp_path / "secrets.json"),
         "GATEMETER_OPERATOR_KEYS_FILE": str(tmp_path / "operators.json"),
+        "GATEMETER_CLICKHOUSE_PASSWORD": "hidden",
     }
 
 
-def test_the_two_files_are_enough(environment: dict[str, str]) -> None:
+def test_two_files_and_a_password_are_enough(environment: dict[str, str]) -> None:
     settings = load_settings(environment)
     assert settings.brokers == ("127.0.0.1:9092",)
     assert (settings.topic, settings.metadata_topic) == ("gatemeter.events", "gatemeter.metadata")
@@ -47,6 +48,7 @@ def test_the_two_files_are_enough(environment: dict[str, str]) -> None:
         ("TOPIC", "a b", "must be 1 to 249 of A-Z a-z 0-9 . _ -, got 'a b'"),
         ("CLICKHOUSE_URL", "clickhouse:8123", "must be http://HOST:PORT or https://HOST:PORT, got 'clickhouse:8123'"),
         ("CLICKHOUSE_URL", "http://h:port", "must be http://HOST:PORT or https://HOST:PORT, got 'http://h:port'"),
+        ("CLICKHOUSE_DATABASE", "a-b", "must be 1 to 128 of A-Z a-z 0-9 _, not beginning with a digit, got 'a-b'"),
         ("EMBEDDED_BROKER", "maybe", "must be 1 or 0, got 'maybe'"),
         ("SECRETS_FILE", "/nowhere", "must be a JSON file of key id and 64 hex digits, got '/nowhere'"),
         ("SECRETS_FILE", "", "must be a JSON file of key id and 64 hex digits, got ''"),
@@ -65,12 +67,20 @@ def test_a_wrong_value_is_named_with_what_is_accepted(
 
 def test_a_password_is_never_shown(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "password").write_text("hidden\n")
-    settings = load_settings({**environment, "GATEMETER_CLICKHOUSE_PASSWORD_FILE": str(tmp_path / "password")})
+    with_file = {**environment, "GATEMETER_CLICKHOUSE_PASSWORD_FILE": str(tmp_path / "password")}
+    with pytest.raises(SettingsError, match="must be unset where GATEMETER_CLICKHOUSE_PASSWORD is set"):
+        load_settings(with_file)
+    settings = load_settings({**with_file, "GATEMETER_CLICKHOUSE_PASSWORD": ""})
     assert settings.clickhouse_password == "hidden"
     assert "hidden" not in repr(settings)
     with pytest.raises(SettingsError) as caught:
         load_settings({**environment, "GATEMETER_CLICKHOUSE_URL": "http://me:hidden@h:1"})
     assert "hidden" not in str(caught.value)
+
+
+def test_there_is_no_default_password(environment: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="GATEMETER_CLICKHOUSE_PASSWORD or GATEMETER_CLICKHOUSE_PASSWORD_FILE"):
+        load_settings({**environment, "GATEMETER_CLICKHOUSE_PASSWORD": ""})
 
 
 def test_a_login_needs_user_and_password(environment: dict[str, str]) -> None:
