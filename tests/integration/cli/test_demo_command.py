@@ -1,0 +1,137 @@
+"""`gatemeter demo` and `gatemeter local` as a user runs them: right numbers, right exit codes, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.leftovers import MARK, marked
+from support.processes import eventually
+
+GATEMETER = str(Path(sys.executable).with_name("gatemeter"))
+
+
+@dataclass
+class Home:
+    """A place of its own for temporary files, and a mark on every process that starts in it."""
+
+    folder: Path
+    mark: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, MARK: self.mark, "TMPDIR": str(self.folder)}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [GATEMETER, *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def left(self) -> list[str]:
+        return marked(self.mark)
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    with tempfile.TemporaryDirectory(prefix="gm-") as folder:
+        place = Home(Path(folder), uuid.uuid4().hex)
+        yield place
+        eventually(lambda: place.left == [], "nothing is left running", 20)
+
+
+def test_the_demo_counts_the_whole_trace_exactly_and_ends_clean(home: Home) -> None:
+    demo = home.start("demo", "--json")
+    out, err = demo.communicate(timeout=300)
+    assert demo.returncode == 0, err
+    assert out.count("\n") == 1
+    result = json.loads(out)
+    wanted = ["requests", "input_tokens", "output_tokens", "attempts", "duplicates_dropped", "quarantined"]
+    assert list(result) == [*wanted, "conservation", "currency", "total", "events", "seconds"]
+    assert result["requests"] == 28_185
+    assert result["input_tokens"] == 40_421_844
+    assert result["output_tokens"] == 4_334_561
+    assert result["attempts"] == 29_163  # 978 attempts did not answer
+    assert result["duplicates_dropped"] == 733  # 253 responses said twice, 20 events of 2 gateways in 12 partitions
+    assert result["quarantined"] == 0
+    assert result["conservation"] == "ok"
+    assert result["currency"] == "USD"
+    assert re.fullmatch(r"\d+\.\d+", result["total"])
+    assert home.left == []
+    assert list(home.folder.iterdir()) == [], "keys and data are deleted"
+
+
+def started(home: Home) -> tuple[subprocess.Popen[str], str]:
+    """`gatemeter local` up to the point where it says that it runs, and what it printed."""
+    local = home.start("local", "--workers", "1")
+    assert local.stdout is not None
+    printed = ""
+    while "--operator-key" not in printed:
+        line = local.stdout.readline()
+        assert line, f"it ended: {printed}"
+        printed += line
+    return local, printed
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_local_ends_in_order_on_a_signal(home: Home, number: signal.Signals, code: int) -> None:
+    local, printed = started(home)
+    assert len(home.left) == 4, "the command, ClickHouse, the broker, a worker"
+    [keys] = [Path(match[1]) for match in re.finditer(r"Keys, logs +(\S+)", printed)]
+    assert keys.stat().st_mode & 0o777 == 0o700
+    local.send_signal(number)
+    local.communicate(timeout=60)
+    assert local.returncode == code
+    assert home.left == []
+    assert list(home.folder.iterdir()) == []
+
+
+def test_nothing_outlives_a_killed_command(home: Home) -> None:
+    local, _ = started(home)
+    local.kill()
+    local.communicate(timeout=60)
+    eventually(lambda: home.left == [], "all children have died with it", 20)
+
+
+def test_what_local_explains_works_as_printed(home: Home) -> None:
+    local, printed = started(home)
+    try:
+        commands = [
+            part.replace("\\\n", " ").split()
+            for part in re.findall(r"^  (gatemeter [^\n\\]*(?:\\\n[^\n\\]*)*)", printed, re.M)
+        ]
+        emit, report, tenants = ([GATEMETER, *command[1:]] for command in commands)
+        for command in (tenants, [*emit, "--limit", "200"]):
+            done = subprocess.run(
+                command, env=home.environment, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert done.returncode == 0, done.stderr
+        deadline = time.monotonic() + 60
+        while True:
+            done = subprocess.run(
+                [*report, "--json"], env=home.environment, capture_output=True, text=True, timeout=60, check=True
+            )
+            if sum(line["requests"] for line in json.loads(done.stdout)) == 100:  # a REQUEST and a RESPONSE each
+                break
+            assert time.monotonic() < deadline, done.stdout
+            time.sleep(0.5)
+    finally:
+        local.send_signal(signal.SIGINT)
+        local.communicate(timeout=60)
