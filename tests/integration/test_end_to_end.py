@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.client import Client
+from confluent_kafka.admin import NewPartitions
 
 from gatemeter.processors.metadata.tenantsfile import read_tenants_file
 from gatemeter.producers import Emitter, new_request_id, now_us
@@ -108,3 +109,44 @@ def test_a_missing_secret_pauses_until_the_file_has_it(
     assert one(clickhouse_client, "SELECT count() FROM quarantine") == (0,)
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
+
+
+def sunk(spine: Spine, database: ClickHouseSettings, client: Client) -> None:
+    """20 requests are in ClickHouse, and no worker runs."""
+    worker = spine.worker(database, GATEMETER_TICK_AFTER_MS="600000")
+    emitter = spine.emitter()
+    emit(emitter, 20)
+    assert emitter.close(30).undelivered == 0
+    spine.wait_until_sunk(client, worker)
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def test_trace_08_a_topic_that_was_created_again_stops_the_worker(
+    spine: Spine, clickhouse_database: ClickHouseSettings, clickhouse_client: Client
+) -> None:
+    sunk(spine, clickhouse_database, clickhouse_client)
+    admin = spine.kafka.admin()
+    admin.delete_topics([spine.topic])[spine.topic].result(30)
+    eventually(lambda: spine.topic not in admin.list_topics(timeout=10).topics, "the topic is gone")
+    spine.kafka.create_topic(spine.topic, partitions=spine.partitions)
+    spine.apply()
+    worker = spine.worker(clickhouse_database)
+    assert worker.wait() == 1
+    assert worker.log.count("worker stops:") == 1
+    assert "the log was re-created" in worker.log
+    assert "Traceback" not in worker.log
+    assert one(clickhouse_client, "SELECT count() FROM usage_facts FINAL") == (20,)
+
+
+def test_a_partition_that_was_added_stops_the_worker(
+    spine: Spine, clickhouse_database: ClickHouseSettings, clickhouse_client: Client
+) -> None:
+    sunk(spine, clickhouse_database, clickhouse_client)
+    admin = spine.kafka.admin()
+    more = NewPartitions(spine.topic, spine.partitions + 1)
+    admin.create_partitions([more])[spine.topic].result(30)
+    worker = spine.worker(clickhouse_database)
+    assert worker.wait() == 1
+    assert "the number never changes: create a new generation of the topic" in worker.log
+    assert "Traceback" not in worker.log

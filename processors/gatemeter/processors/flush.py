@@ -120,7 +120,7 @@ class Flusher:
             await self.flush()
 
     async def flush(self) -> None:
-        """Writes everything that was added before the call. Raises `SinkRefused`."""
+        """Writes everything that was added before the call. Raises `SinkRefused`; then nothing is forgotten."""
         async with self._lock:
             entries, self._pending = self._pending, []
             self._filled.clear()
@@ -129,9 +129,13 @@ class Flusher:
                 return
             try:
                 await self._write_entries(entries)
-            finally:
-                self._unflushed_rows -= sum(entry.rows for entry in entries)
-                self._measure()
+            except BaseException:
+                # A later checkpoint speaks for all rows before it: what was not written stays first in line.
+                self._pending[:0] = entries
+                self._filled.set()
+                raise
+            self._unflushed_rows -= sum(entry.rows for entry in entries)
+            self._measure()
 
     async def _write_entries(self, entries: list[Entry]) -> None:
         started = time.monotonic()

@@ -89,6 +89,35 @@ async def test_a_refused_write_leaves_no_checkpoint_and_no_acknowledgement() -> 
     assert (sink.writes, written) == ([], [])
 
 
+async def test_after_a_refused_write_no_later_checkpoint_speaks_for_its_rows() -> None:
+    sink, written = ListSink(SinkRefused("row too large")), list[str]()
+    flush = flusher(sink)
+    flush.add(entry(written, 1, 5))
+    with pytest.raises(SinkRefused):
+        await flush.flush()
+    flush.add(entry(written, 1, 9))  # folded while the first write was under way
+    sink.failures = [SinkRefused("row too large")]
+    with pytest.raises(SinkRefused):
+        await flush.flush()  # the last one before the worker ends
+    assert (sink.writes, written) == ([], [])
+
+
+async def test_rows_of_a_write_that_was_cut_off_come_before_later_checkpoints() -> None:
+    sink, written = ListSink(SinkUnavailable("away", timedelta(hours=1))), list[str]()
+    flush = flusher(sink)
+    flush.add(entry(written, 1, 5, rows=3))
+    under_way = asyncio.create_task(flush.flush())
+    while not flush.figures.retries:
+        await asyncio.sleep(0.001)
+    under_way.cancel()
+    await asyncio.wait([under_way])
+    flush.add(entry(written, 1, 9, rows=2))
+    await flush.flush()
+    assert [(table, len(rows)) for table, rows in sink.writes] == [(OFFSETS, 5), ("ingest_batches", 1)]
+    assert written == ["1@5", "1@9"]
+    assert flush.unflushed_rows == 0
+
+
 async def test_the_fold_waits_while_too_much_is_unflushed() -> None:
     flush = flusher(ListSink(), rows=10, max_unflushed_rows=10)
     flush.add(entry([], 1, 5, rows=20))
