@@ -117,6 +117,8 @@ class Admission:
             return Refused(record, error.reason, error.detail)
         if (control["topic"], control["partition"]) != (self._topic, self._partition):
             return Refused(record, "wrong_partition", f"signed for {control['topic']}[{control['partition']}]")
+        if control["metadata_offset"] < 1:
+            return Refused(record, "invalid", "metadata_offset must be 1 or more: a view has at least its parameters")
         if view is not None and control["metadata_offset"] <= view.offset:
             return Control(record, None)
         new = self._metadata.view(control["metadata_offset"])
