@@ -169,10 +169,22 @@ def decode(item: Authentic, topic: str, partition: int) -> Batch | Refused:
         return Refused(record, "wrong_schema", f"a gateway sends GatewayBatch, got {decoded.name}", item.gateway_id)
     envelope = decoded.datum
     events: list[dict[str, Any]] = envelope.pop("events")
-    wrong = envelope_refusal(item, envelope, len(events), topic, partition)
+    wrong = envelope_refusal(item, envelope, len(events), topic, partition) or _beyond_32_bits(events)
     if wrong is not None:
         return Refused(record, *wrong, item.gateway_id)
     return Batch(record, item.kid, envelope, events)
+
+
+_INTS: Final = ("attempt", "usage_revision", "http_status")
+
+
+def _beyond_32_bits(events: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """fastavro reads an Avro int of any size; by the specification it has 32 bits."""
+    for event in events:
+        for name in _INTS:
+            if event[name] is not None and not -(1 << 31) <= event[name] < 1 << 31:
+                return "undecodable", f"{name} must fit 32 bits, got {event[name]}"
+    return None
 
 
 def envelope_refusal(

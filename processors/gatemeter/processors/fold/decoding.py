@@ -1,12 +1,14 @@
 """A stretch of authentic records becomes one frame of events, all bodies decoded in one native call.
 
-The bodies are laid end to end as one Avro container block, with a sentinel behind them: where a body is cut, too long
-or garbage, the block fails or the sentinel is not in its place, and the records are decoded one by one instead.
+The bodies are laid end to end as one Avro container block, with a sentinel behind them and wherever the key id changes:
+where a body is cut, too long or garbage, the block fails or a sentinel is not in its place, and the records are decoded
+one by one instead. Nobody outside this process can write a sentinel, so no gateway can reach into another's bytes.
 """
 
 from __future__ import annotations
 
 import io
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import polars_avro
+from polars_avro._avro_rs import AvroSource
+from polars_avro._source import seekable_factory
 
 from gatemeter.processors import admission
 from gatemeter.processors.fold.partition_state import Batch, Refused
@@ -28,9 +32,10 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 SCHEMA: Final = codec.CURRENT["GatewayBatch"]
+_SENTINEL_ID: Final = secrets.token_hex(16)
 _SENTINEL: Final = codec.encode_batch(
     {
-        "gateway_id": "\x00end of block",
+        "gateway_id": _SENTINEL_ID,
         "gateway_kind": "policy_point",
         "epoch": "",
         "topic": "",
@@ -93,21 +98,38 @@ def decode(items: Sequence[admission.Authentic | Refused], topic: str, partition
     refused = {i: item for i, item in enumerate(items) if isinstance(item, Refused)}
     authentic = [(i, item) for i, item in enumerate(items) if not isinstance(item, Refused)]
     if all(item.record.value.startswith(SCHEMA.prefix) for _, item in authentic):
-        frame = _read([item.record.value[codec.PREFIX_LENGTH :] for _, item in authentic])
+        frame = _read([item.record.value[codec.PREFIX_LENGTH :] for _, item in authentic], _ends(authentic))
         if frame is not None:
             return _columnar(len(items), authentic, frame, refused, (topic, partition))
     return _one_by_one(len(items), authentic, refused, (topic, partition))
 
 
-def _read(bodies: list[bytes]) -> pl.DataFrame | None:
+def _ends(authentic: Sequence[tuple[int, admission.Authentic]]) -> list[int]:
+    """After which bodies a sentinel stands: the last one of each run of one key id."""
+    kids = [item.kid for _, item in authentic]
+    return [at for at, kid in enumerate(kids, start=1) if at == len(kids) or kids[at] != kid] or [0]
+
+
+def _read(bodies: list[bytes], ends: list[int]) -> pl.DataFrame | None:
     """One row a body, None where the block is not what it announces."""
+    edges = zip([0, *ends[:-1]], ends, strict=True)
+    parts = [part for first, after in edges for part in (*bodies[first:after], _SENTINEL)]
+    sentinels = np.array(ends, np.int64) + np.arange(len(ends))
+    source = AvroSource([seekable_factory(io.BytesIO(codec.container(SCHEMA, parts)))], False, False)
     try:
-        frame = polars_avro.read_avro(io.BytesIO(codec.container(SCHEMA, [*bodies, _SENTINEL])))
+        # one batch of exactly the announced rows: asked for more, arrow-avro spins for ever on bytes that are left over;
+        # the iterator has a name because dropping it while its error is raised loses the error
+        batches = source.batch_iter(len(parts), None)
+        frame = pl.DataFrame(next(batches))
     except (polars_avro.AvroError, pl.exceptions.PolarsError):
         return None
-    if frame.height != len(bodies) + 1 or frame["gateway_id"][-1] != "\x00end of block":
+    if frame.height != len(parts) or not (frame["gateway_id"][sentinels] == _SENTINEL_ID).all():
         return None
-    return frame.head(len(bodies))
+    if len(ends) == 1:
+        return frame.head(len(bodies))
+    is_body = np.ones(len(parts), np.bool_)
+    is_body[sentinels] = False
+    return frame.filter(pl.Series(is_body))
 
 
 @lru_cache(maxsize=65_536)
@@ -232,7 +254,7 @@ def _one_by_one(
 
 
 def _schemas() -> tuple[pl.Schema, pl.Schema]:
-    empty = _read([])
+    empty = _read([], [0])
     if empty is None:
         raise AssertionError("polars-avro cannot read the sentinel of this schema")
     struct = empty.schema["events"]
