@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
+
 from gatemeter.processors.fold.types import LogRecord
 from gatemeter.processors.metadata.log import NeedsMetadata
 from gatemeter.processors.metadata.views import View
@@ -200,7 +202,7 @@ def new_fold(
 def run(fold: PartitionFold, records: Sequence[LogRecord], cuts: Sequence[int] = ()) -> list[Output]:
     """Feeds records, cut before the given offsets."""
     edges = [0, *sorted(cuts), len(records)]
-    parts = [records[a:b] for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    parts = [records[a:b] for a, b in pairwise(edges) if b > a]
     return [fold.fold(part) for part in parts]
 
 

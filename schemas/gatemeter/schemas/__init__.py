@@ -1,1 +1,1 @@
-"""Contracts: Avro schemas, their codec and fingerprints, ClickHouse tables, signatures, limits. Imports nothing of ours."""
+"""Contracts: Avro schemas and their codec, ClickHouse tables, signatures, limits. Imports nothing else of ours."""

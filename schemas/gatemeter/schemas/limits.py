@@ -11,7 +11,12 @@ from typing import Final
 MAX_TOKENS_PER_EVENT: Final = 50_000_000
 """Sum of an event's token buckets, and the bound of each."""
 
-MAX_METER: Final[dict[str, int]] = {"images": 10_000, "media_ms": 1_000_000_000, "searches": 10_000, "tool_calls": 10_000}
+MAX_METER: Final[dict[str, int]] = {
+    "images": 10_000,
+    "media_ms": 1_000_000_000,
+    "searches": 10_000,
+    "tool_calls": 10_000,
+}
 """Largest quantity of each meter in one event."""
 
 MAX_POLICY_UNITS: Final = 10_000_000
