@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hypothesis import strategies as st
+
 from gatemeter.processors.fold.types import LogRecord
 from gatemeter.processors.metadata.views import LatencyThresholds, View
 from gatemeter.schemas import codec
-from hypothesis import strategies as st
 from support.logs import PRICES, START_US, Gateway, Log, build, event, policy, request, response, standard_view
 
 SECOND = 1_000_000
@@ -192,8 +193,8 @@ def steps() -> st.SearchStrategy[Step]:
     )
 
 
-def programs(max_size: int = 40) -> st.SearchStrategy[list[Step]]:
-    return st.lists(steps(), min_size=1, max_size=max_size)
+def programs(max_size: int = 40, min_size: int = 1) -> st.SearchStrategy[list[Step]]:
+    return st.lists(steps(), min_size=min_size, max_size=max_size)
 
 
 @dataclass

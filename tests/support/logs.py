@@ -259,3 +259,27 @@ def received(outputs: Sequence[Output]) -> set[tuple[str, str, int]]:
                 for sequence in range(row["first_sequence"], row["next_sequence"]):
                     seen.add((row["gateway_id"], row["epoch"], sequence))
     return seen
+
+
+def truth(tables: Mapping[str, Rows]) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """What views show of usage: of each attempt its row with the greatest version, over all posted hours."""
+    chosen: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for row in tables["usage_facts"].values():
+        key = (row["gateway_id"], row["request_id"], row["attempt"])
+        if key not in chosen or row["version"] > chosen[key]["version"]:
+            chosen[key] = row
+    return chosen
+
+
+def window_total(tables: Mapping[str, Rows], *measures: str) -> int:
+    """Sum of some measures over all slices."""
+    return sum(row[name] for row in tables["usage_windows"].values() for name in measures)
+
+
+def assert_conserved(row: Mapping[str, Any] | None) -> None:
+    """The two equations that hold in every row of `ingest_batches`, of a log that starts at offset 0."""
+    assert row is not None
+    records = ("records_batches", "records_operator", "records_quarantined")
+    events = ("events_admitted", "events_duplicate", "events_conflict", "events_quarantined", "events_corroborating")
+    assert row["records"] == row["next_offset"] == sum(row[name] for name in records)
+    assert row["events_received"] == sum(row[name] for name in events)

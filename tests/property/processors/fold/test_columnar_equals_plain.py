@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatemeter.processors.fold.state import Totals
-from gatemeter.processors.partition import Output
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gatemeter.processors.fold.state import Totals
+from gatemeter.processors.partition import Output
 from support.generated_logs import Step, build_log, programs
 from support.logs import collapse, new_fold, received, run
 

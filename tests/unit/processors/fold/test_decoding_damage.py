@@ -6,6 +6,7 @@ import io
 
 import fastavro
 import pytest
+
 from gatemeter.schemas import codec
 from support.generated_logs import many_blocks
 from support.logs import Gateway, Log, build, collapse, new_fold, request, response, run, standard_view
