@@ -1,6 +1,6 @@
 """Hypothesis strategies for partition logs with everything that a log may hold, good and bad.
 
-A program is a list of small steps; `build_log` turns it into records. Steps shrink well and are cheap: no step depends on
+A program is a list of small steps; `build_log` turns it into records. Steps shrink well and are cheap: none depends on
 what the fold does.
 """
 
@@ -21,6 +21,9 @@ SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+
+ENVELOPE_BYTES = 66
+"""At least so many bytes come before a batch's events."""
 
 STEPS_US = (
     *(0, 1, SECOND, 30 * SECOND, MINUTE - 1, MINUTE, MINUTE + 1, 2 * MINUTE, 2 * MINUTE + 1, 9 * MINUTE),
@@ -306,8 +309,8 @@ def damaged(how: str, value: bytes, at: int, sender: Sender, now_us: int) -> byt
         return value + bytes([at % 256])
     if how == "second_body":
         return value + value[codec.PREFIX_LENGTH :]
-    if how == "mutated" and len(value) > codec.PREFIX_LENGTH:
-        place = codec.PREFIX_LENGTH + at % (len(value) - codec.PREFIX_LENGTH)
+    if how == "mutated" and len(value) > codec.PREFIX_LENGTH + ENVELOPE_BYTES:
+        place = codec.PREFIX_LENGTH + at % ENVELOPE_BYTES  # see docs/fold.md, "Where the decoders differ"
         return value[:place] + bytes([value[place] ^ (1 << at % 8)]) + value[place + 1 :]
     if how == "wrong_partition":
         return gateway.value(bodies, first, now_us, partition=7)

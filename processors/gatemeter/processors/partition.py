@@ -155,12 +155,14 @@ class PartitionFold:
 
     def _current_view(self) -> View | None:
         if self._view is None and self._view_offset:
-            self._view = self._metadata.view(self._view_offset)
+            view = self._metadata.view(self._view_offset)
+            self._check_release(view, self.next_offset)
+            self._view = view
         return self._view
 
     def _fold_part(self, records: list[LogRecord]) -> Output:
         steps = self._admission.steps(records, self._current_view())
-        self._check_release(steps)
+        self._check_releases(steps)
         self._snapshot(records[0].offset)
         received = self._state.totals.events_received
         self._run(steps)
@@ -183,7 +185,7 @@ class PartitionFold:
             raise AssertionError("no checkpoint to replay to")
         refused = frozenset(entry.offset for entry in resume.decisions if entry.code == REFUSED)
         steps = self._admission.steps(records, self._current_view(), refused)
-        self._check_release(steps)
+        self._check_releases(steps)
         ends = records[-1].offset + 1 == resume.next_offset
         if ends and checkpoints.record_digest(records[-1]) != resume.last_digest:
             raise LoudStop(
@@ -203,15 +205,18 @@ class PartitionFold:
         for name in Totals.__dataclass_fields__:
             setattr(self._state.totals, name, getattr(resume.totals, name))
 
-    def _check_release(self, steps: Sequence[Stretch | Control]) -> None:
+    def _check_releases(self, steps: Sequence[Stretch | Control]) -> None:
         for step in steps:
             if isinstance(step, Control) and step.view is not None:
-                release = step.view.parameters.fold_release
-                if release != FOLD_RELEASE:
-                    raise LoudStop(
-                        f"{self._name}@{step.record.offset}: fold release {release} is in force, this worker has"
-                        f" {FOLD_RELEASE}: install the release that the parameters name"
-                    )
+                self._check_release(step.view, step.record.offset)
+
+    def _check_release(self, view: View, offset: int) -> None:
+        release = view.parameters.fold_release
+        if release != FOLD_RELEASE:
+            raise LoudStop(
+                f"{self._name}@{offset}: fold release {release} is in force, this worker has {FOLD_RELEASE}:"
+                " install the release that the parameters name"
+            )
 
     def _run(self, steps: Sequence[Stretch | Control]) -> None:
         for step in steps:

@@ -87,6 +87,8 @@ class ColumnarStretches:
         """Folds a CONTROL; the clock is taken under the view before it and under its own."""
         clock = self.state.clock
         take_control(self.plain, record, view, before)
+        if view is not None:
+            self.recent.shorten_waits(view.parameters.horizon_us)
         self._inflater.expire(lambda _: (clock, record.offset), clock.log_time_us)
         self.recent.evict(clock.memory_floor_us)
 

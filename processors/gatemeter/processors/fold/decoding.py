@@ -117,8 +117,8 @@ def _read(bodies: list[bytes], ends: list[int]) -> pl.DataFrame | None:
     sentinels = np.array(ends, np.int64) + np.arange(len(ends))
     source = AvroSource([seekable_factory(io.BytesIO(codec.container(SCHEMA, parts)))], False, False)
     try:
-        # one batch of exactly the announced rows: asked for more, arrow-avro spins for ever on bytes that are left over;
-        # the iterator has a name because dropping it while its error is raised loses the error
+        # one batch of exactly the announced rows: asked for more, arrow-avro spins for ever on bytes left over; the
+        # iterator has a name because dropping it while its error is raised loses the error
         batches = source.batch_iter(len(parts), None)
         frame = pl.DataFrame(next(batches))
     except (polars_avro.AvroError, pl.exceptions.PolarsError):

@@ -300,6 +300,19 @@ class PlainFold:
             self._orphan(key, self.exchanges[key].request, *at(deadline))
         self._first_deadline_us = min(self.waiting.values(), default=0)
 
+    def shorten_waits(self, horizon_us: int) -> None:
+        """A lower horizon came into force: nobody waits longer than the memory lasts.
+
+        Else an exchange that is forgotten could wait again in a replay that begins in its middle.
+        """
+        for key, deadline in self.waiting.items():
+            exchange = self.exchanges[key]
+            shorter = min(deadline, exchange.last_log_time_us + horizon_us)
+            self.waiting[key] = shorter
+            if exchange.request is not None:
+                exchange.request.deadline_us = shorter
+        self._first_deadline_us = min(self.waiting.values(), default=0)
+
     def _orphan(self, key: ExchangeKey, half: RequestHalf | None, clock: Clock, offset: int) -> None:
         if half is None or half.event is None or half.source is None or half.view is None:
             raise AssertionError(f"exchange {key} is in the waiting list but does not wait")
@@ -342,7 +355,9 @@ class PlainFold:
         """Lowest offset that the exchanges in memory still need; None where nothing is remembered."""
         offsets = [exchange.first_offset for exchange in self.exchanges.values()]
         offsets += [seen.first_offset for seen in self.policies.values()]
-        offsets += [offset for denials in self.denials.values() for _, offset in denials.seen]
+        floor = self.state.clock.memory_floor_us
+        seen = [entry for denials in self.denials.values() for entry in denials.seen]
+        offsets += [offset for log_time, offset in seen if log_time >= floor]
         return min(offsets, default=None)
 
 

@@ -162,6 +162,13 @@ class Recent:
         self._first_deadline_us = int(later.min()) if len(later) else 0
         return rows
 
+    def shorten_waits(self, horizon_us: int) -> None:
+        """As `PlainFold.shorten_waits`."""
+        deadline = self.column("deadline")
+        waits = np.flatnonzero(deadline != NOT_WAITING)
+        deadline[waits] = np.minimum(deadline[waits], self.column("last_log_time")[waits] + horizon_us)
+        self._first_deadline_us = int(deadline[waits].min()) if len(waits) else 0
+
     def is_alive(self, rows: Ints, floor: Ints, log_time: Ints) -> Mask:
         """Whether entries are in memory at records of these memory floors and log times."""
         waits = self.column("deadline")[rows] > log_time

@@ -49,5 +49,6 @@ def take_control(plain: PlainFold, record: LogRecord, view: View | None, before:
         plain.state.clock.advance(record.timestamp_us, before)
     if view is not None:
         plain.state.clock.advance(record.timestamp_us, view)
+        plain.shorten_waits(view.parameters.horizon_us)
     plain.state.totals.records_operator += 1
     plain.after_clock(record)

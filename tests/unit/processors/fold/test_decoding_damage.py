@@ -1,4 +1,4 @@
-"""Damaged and hostile values: both ways to decode agree, nothing hangs, and no gateway reaches into another's record."""
+"""Damaged and hostile values: both ways to decode agree, nothing hangs, no gateway reaches into another's record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces that broke earlier drafts of the protocol: workers that die, partitions that move, logs that are re-created."""
+"""Traces that broke earlier drafts of the protocol: workers that die, partitions that move, logs made anew."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def test_trace_02_a_refused_response_is_admitted_by_the_quarantine_replay_and_on
     with_key = build(standard_view().gateway("gw-c", "c-1"), 2)
     log = Log()
     log.control(VIEW)
+    Gateway(log).send([request("waits", 0)], 0)  # so that a replay begins below the refused record
     refused = Gateway(log, "gw-c", "c-1").send([response("r1", SECOND)], SECOND)
     first = run(new_fold(VIEWS, columnar=columnar), log.records)
     log.control(with_key, 2 * SECOND)
@@ -60,10 +61,10 @@ def test_trace_02_a_refused_response_is_admitted_by_the_quarantine_replay_and_on
     tables = collapse([*first, *moved])
     assert [row["reason"] for row in tables["quarantine"].values()] == ["unknown_key"]
     (fact,) = tables["usage_facts"].values()
-    assert fact["offset"] == 3
+    assert fact["offset"] == 4
     last = moved[-1].checkpoint
     assert last is not None
-    assert (last["events_admitted"], last["events_duplicate"], last["records_quarantined"]) == (1, 0, 1)
+    assert (last["events_admitted"], last["events_duplicate"], last["records_quarantined"]) == (2, 0, 1)
     assert_conserved(last)
 
 
