@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from gatemeter.processors.fold.types import LogRecord
 from gatemeter.processors.metadata.views import LatencyThresholds, View
 from gatemeter.schemas import codec
-from support.logs import PRICES, START_US, Gateway, Log, build, event, policy, request, response, standard_view
+from support.logs import PRICES, START_US, Gateway, Log, build, policy, request, response, standard_view
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -34,6 +35,11 @@ SKEWS_US = (0, 0, 0, -SECOND, -MINUTE, -9 * MINUTE, -40 * MINUTE, 4 * MINUTE, 5 
 """`occurred_at` against the record's timestamp."""
 AGES_US = (0, 0, SECOND, MINUTE, 20 * MINUTE, 2 * HOUR, 36 * DAY, -SECOND)
 """`occurred_at` against `request_started_at`."""
+
+
+def examples(count: int) -> settings:
+    """`count` examples under the default profile, in proportion under another (`--hypothesis-profile=long`)."""
+    return settings(max_examples=count * max(settings().max_examples // 100, 1), deadline=None)
 
 
 def views() -> dict[int, View]:
@@ -353,6 +359,3 @@ def build_log(program: Sequence[Step]) -> tuple[Log, dict[int, View]]:
     for step in program:
         builder.step(step)
     return builder.log, builder.views
-
-
-__all__ = ["Builder", "Control", "Event", "Jump", "Send", "Step", "build_log", "event", "events", "programs", "steps"]

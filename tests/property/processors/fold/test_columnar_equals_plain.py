@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gatemeter.processors.fold.state import Totals
 from gatemeter.processors.partition import Output
-from support.generated_logs import Step, build_log, programs
+from support.generated_logs import Step, build_log, examples, programs
 from support.logs import collapse, new_fold, received, run
 
 CUTS = st.lists(st.integers(1, 60), max_size=6)
@@ -40,7 +40,8 @@ def closed(outputs: Sequence[Output]) -> set[tuple[str, str]]:
     return {(row["gateway_id"], row["epoch"]) for part in rows for row in part if row["closed"]}
 
 
-@given(programs(), CUTS)
+@given(programs(60, 15), CUTS)
+@examples(150)
 def test_columnar_fold_equals_plain_fold(program: list[Step], cuts: list[int]) -> None:
     log, views = build_log(program)
     cuts = [cut for cut in cuts if cut < len(log.records)]

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gatemeter.processors.fold.state import Totals
 from gatemeter.processors.partition import Output, PartitionFold
-from support.generated_logs import Builder, Step, steps
+from support.generated_logs import Builder, Step, examples, steps
 from support.logs import assert_conserved, collapse, new_fold, received
 
 
@@ -104,4 +104,4 @@ class FoldMachine(RuleBasedStateMachine):
 
 
 TestFoldMachine = FoldMachine.TestCase
-TestFoldMachine.settings = settings(max_examples=60, stateful_step_count=120, deadline=None)
+TestFoldMachine.settings = settings(examples(80), stateful_step_count=120)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gatemeter.processors.fold.state import Totals
 from gatemeter.processors.partition import Output
 from gatemeter.schemas.tables import INPUT_BUCKETS, OUTPUT_BUCKETS
-from support.generated_logs import Step, build_log, programs
+from support.generated_logs import Step, build_log, examples, programs
 from support.logs import assert_conserved, collapse, new_fold, received, run
 
 CUTS = st.lists(st.integers(1, 60), max_size=8)
@@ -24,7 +24,7 @@ def totals(output: Output) -> dict[str, int]:
 
 @pytest.mark.parametrize("columnar", [False, True], ids=["plain", "columnar"])
 @given(programs(min_size=10), CUTS, CUTS, st.integers(0, 60), st.booleans())
-@settings(max_examples=60)
+@examples(60)
 def test_a_crash_anywhere_and_other_cuts_afterwards_change_nothing(
     columnar: bool, program: list[Step], cuts: list[int], later_cuts: list[int], crash: int, lost_rows: bool
 ) -> None:
@@ -44,7 +44,7 @@ def test_a_crash_anywhere_and_other_cuts_afterwards_change_nothing(
 
 
 @given(programs(min_size=10))
-@settings(max_examples=60)
+@examples(60)
 def test_windows_are_the_sum_of_what_all_facts_state(program: list[Step]) -> None:
     log, views = build_log(program)
     tables = collapse(run(new_fold(views, columnar=True), log.records))
@@ -70,7 +70,7 @@ def test_windows_are_the_sum_of_what_all_facts_state(program: list[Step]) -> Non
 
 
 @given(programs(min_size=10))
-@settings(max_examples=60)
+@examples(60)
 def test_of_each_attempt_the_best_information_is_the_truth_once(program: list[Step]) -> None:
     """Against a short oracle: the admitted RESPONSEs of each attempt, the highest revision, then the first record."""
     log, views = build_log(program)
