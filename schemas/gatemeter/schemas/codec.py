@@ -117,7 +117,8 @@ def decode(value: bytes) -> Decoded:
     try:
         datum = fastavro.schemaless_reader(body, schema.wire, None if reader is schema else reader.wire)
     except Exception as error:  # fastavro raises a dozen unrelated types on foreign bytes
-        raise CodecError("undecodable", f"{type(error).__name__}: {error}") from error
+        # not the text of the error: fastavro puts memory addresses into it, and every worker must say the same
+        raise CodecError("undecodable", f"{type(error).__name__} at byte {body.tell()}") from error
     if body.tell() != len(value):
         raise CodecError("undecodable", f"{len(value) - body.tell()} bytes after the end of the record")
     return Decoded(schema.name, datum)  # type: ignore[arg-type]

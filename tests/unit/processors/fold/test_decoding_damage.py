@@ -93,3 +93,14 @@ def test_an_array_of_several_blocks_is_one_batch() -> None:
     assert plain == columnar
     assert len(columnar["usage_facts"]) == 4
     assert all(row["paired"] for row in columnar["usage_facts"].values())
+
+
+def test_every_worker_says_the_same_about_a_record_that_is_cut() -> None:
+    log, gateway = started()
+    value = gateway.value(gateway.bodies([response("r1", SECOND)]), 0, SECOND)
+    for cut in range(codec.PREFIX_LENGTH, len(value)):
+        log.append(value[:cut], gateway.headers(value[:cut]), SECOND)
+    plain, columnar = both(log)
+    assert plain == columnar
+    assert len(plain["quarantine"]) == len(value) - codec.PREFIX_LENGTH
+    assert not any("0x" in row["detail"] for row in plain["quarantine"].values())
