@@ -31,9 +31,25 @@ STEPS_US = (
     *(10 * MINUTE - 1, 10 * MINUTE, 10 * MINUTE + 1, 15 * MINUTE, 15 * MINUTE + 1, 40 * MINUTE, 3 * HOUR),
 )
 """How far log time moves between two records: around every timer of the views."""
-SKEWS_US = (0, 0, 0, -SECOND, -MINUTE, -9 * MINUTE, -40 * MINUTE, 4 * MINUTE, 5 * MINUTE, 6 * MINUTE, 70 * MINUTE)
+SKEWS_US = (
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    -SECOND,
+    -MINUTE,
+    -9 * MINUTE,
+    -40 * MINUTE,
+    4 * MINUTE,
+    5 * MINUTE,
+    6 * MINUTE,
+    70 * MINUTE,
+)
 """`occurred_at` against the record's timestamp."""
-AGES_US = (0, 0, SECOND, MINUTE, 20 * MINUTE, 2 * HOUR, 36 * DAY, -SECOND)
+AGES_US = (0, 0, 0, 0, 0, 0, SECOND, MINUTE, 20 * MINUTE, 2 * HOUR, 36 * DAY, -SECOND)
 """`occurred_at` against `request_started_at`."""
 
 
@@ -169,6 +185,11 @@ _FIELDS: tuple[tuple[tuple[str, Any], ...], ...] = (
 )
 
 
+def _fields(roll: int) -> tuple[tuple[str, Any], ...]:
+    """The acceptable ones, which come first, three times as often as the refused."""
+    return _FIELDS[roll] if roll < len(_FIELDS) else _FIELDS[(roll - len(_FIELDS)) % 23]
+
+
 def events() -> st.SearchStrategy[Event]:
     return st.builds(
         Event,
@@ -180,7 +201,7 @@ def events() -> st.SearchStrategy[Event]:
         skew=st.sampled_from(SKEWS_US),
         age=st.sampled_from(AGES_US),
         own_start=st.integers(0, 7).map(lambda roll: roll == 0),
-        fields=st.sampled_from(_FIELDS),
+        fields=st.integers(0, len(_FIELDS) + 45).map(_fields),
         repeat=st.sampled_from((-1, -1, -1, -1, 0, 1, 5)),
     )
 
@@ -192,13 +213,14 @@ BAD = (
 
 
 def steps() -> st.SearchStrategy[Step]:
+    jumps = (*STEPS_US[:8], *STEPS_US[:8], *STEPS_US[:10], *STEPS_US, -MINUTE, 31 * DAY)
     return st.one_of(
-        *[st.builds(Send, st.integers(0, 3), st.lists(events(), max_size=6).map(tuple))] * 5,
+        *[st.builds(Send, st.integers(0, 3), st.lists(events(), max_size=6).map(tuple))] * 7,
         st.builds(Resend, st.integers(0, 3), st.integers(0, 12), st.integers(1, 8)),
         st.builds(Again, st.integers(0, 30)),
         st.builds(Control, st.integers(1, 5)),
         st.builds(Bad, st.sampled_from(BAD), st.integers(0, 30), st.integers(0, 400)),
-        *[st.builds(Jump, st.sampled_from((*STEPS_US, *STEPS_US, -MINUTE, 31 * DAY)))] * 4,
+        *[st.builds(Jump, st.sampled_from(jumps))] * 4,
     )
 
 
@@ -242,7 +264,18 @@ class Builder:
         elif isinstance(step, Bad):
             self._bad(step)
         else:
-            self.now_us += step.by_us
+            self._jump(step.by_us)
+
+    def _jump(self, by_us: int) -> None:
+        """After a month two gateways have started anew; the epochs of the others have expired."""
+        self.now_us += by_us
+        if by_us > DAY:
+            for number in (0, 1):
+                old = self.senders[number].gateway
+                run = int(old.epoch.split("-")[1]) + 10
+                fresh = Gateway(self.log, old.gateway_id, old.kid, run=run, start_us=self.now_us)
+                self.senders[number] = Sender(fresh)
+            self.starts.clear()
 
     def _record(self, number: int) -> LogRecord:
         return self.log.records[-1 - number % len(self.log.records)]

@@ -46,12 +46,23 @@ class FoldMachine(RuleBasedStateMachine):
         for step in more:
             self.builder.step(step)
 
-    @rule(which=st.integers(0, 3), count=st.integers(1, 12))
-    def a_worker_folds(self, which: int, count: int) -> None:
+    @rule(which=st.integers(0, 3), count=st.integers(1, 6), steps_done=st.sampled_from((0, 1, 2, 2, 2, 2)))
+    def a_worker_folds(self, which: int, count: int, steps_done: int) -> None:
+        """And flushes: nothing, the rows, or the rows and the checkpoint."""
         worker = self.workers[which % len(self.workers)]
         records = self.builder.log.records[worker.fold.next_offset :][:count]
         if records:
             worker.pending.append(worker.fold.fold(records))
+        if steps_done > 0:
+            self.a_worker_writes_rows(which)
+        if steps_done > 1:
+            self.a_worker_writes_its_checkpoint(which, False)
+
+    @rule(more=st.lists(steps(), min_size=1, max_size=4), count=st.integers(1, 3))
+    def the_log_grows_and_the_owner_follows(self, more: list[Step], count: int) -> None:
+        for step in more:
+            self.builder.step(step)
+            self.a_worker_folds(-1, count, 2)
 
     @rule(which=st.integers(0, 3))
     def a_worker_writes_rows(self, which: int) -> None:
@@ -104,4 +115,4 @@ class FoldMachine(RuleBasedStateMachine):
 
 
 TestFoldMachine = FoldMachine.TestCase
-TestFoldMachine.settings = settings(examples(80), stateful_step_count=120)
+TestFoldMachine.settings = settings(examples(120), stateful_step_count=120)
