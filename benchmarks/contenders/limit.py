@@ -5,14 +5,15 @@ What the fold would compute is a constant or a copy. python -m benchmarks.conten
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import polars as pl
+import polars_avro
 
 from gatemeter.processors import app, worker
-from gatemeter.processors.fold.decoding import _read
 from gatemeter.processors.fold.types import HOUR_US, LogRecord
 from gatemeter.processors.partition import Output
 from gatemeter.processors.settings import load_settings
@@ -20,7 +21,7 @@ from gatemeter.schemas import codec
 from gatemeter.schemas.tables import TABLES, column_names
 from gatemeter.sinks.arrow import frame_to_arrow
 
-BATCH: Final = codec.CURRENT["GatewayBatch"].prefix
+BATCH: Final = codec.CURRENT["GatewayBatch"]
 CONSTANTS: Final[dict[str, Any]] = {"string": "", "bytes": b"", "bool": True}
 COMPUTED_TIMES: Final = {"posted_hour": "request_started_at", "usage_hour": "request_started_at"}
 
@@ -37,14 +38,13 @@ class LimitFold:
 
     def fold(self, records: Sequence[LogRecord]) -> Output:
         """Rows of a RESPONSE in `usage_facts`, of a POLICY in `policy_facts`."""
-        values = [record.value for record in records if record.value.startswith(BATCH)]
+        values = [record.value for record in records if record.value.startswith(BATCH.prefix)]
         self.next_offset = records[-1].offset + 1
         tables = {}
         events = 0
         if values:
-            frame = _read([value[codec.PREFIX_LENGTH :] for value in values])
-            if frame is None:
-                raise AssertionError("the load cannot be decoded")
+            block = codec.container(BATCH, [value[codec.PREFIX_LENGTH :] for value in values])
+            frame = polars_avro.read_avro(io.BytesIO(block))
             frame = frame.select("gateway_id", "gateway_kind", "epoch", "first_sequence", "events")
             rows = frame.explode("events").unnest("events").with_columns(pl.lit(time.time_ns() // 1000).alias("now"))
             events = rows.height

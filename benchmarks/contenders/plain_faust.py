@@ -13,7 +13,7 @@ from typing import Any, Final
 import faust
 import uvloop
 from benchmarks.contenders.event_by_event import Job, begin
-from benchmarks.contenders.tables import StateTables
+from benchmarks.contenders.tables import StateTables, create_changelogs
 from faust.worker import Worker
 
 from gatemeter.processors.fold.types import LogRecord
@@ -38,7 +38,7 @@ def build(job: Job, *, with_tables: bool) -> faust.App:
         store="memory://",
         topic_partitions=PARTITIONS,
         topic_disable_leader=True,
-        topic_allow_declare=with_tables,
+        topic_allow_declare=False,
         broker_max_poll_records=settings.poll_records,
         consumer_max_fetch_size=settings.fetch_bytes,
         consumer_auto_offset_reset="earliest",
@@ -80,7 +80,10 @@ def main() -> None:
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    app = build(Job(), with_tables="--tables" in sys.argv)
+    job, with_tables = Job(), "--tables" in sys.argv
+    if with_tables:
+        create_changelogs(job.settings.brokers[0], job.settings.group, PARTITIONS)
+    app = build(job, with_tables=with_tables)
     worker = Worker(app, loop=loop, override_logging=False, quiet=True, redirect_stdouts=False)
     worker.spinner = None
     gc.freeze()

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import faust
 from benchmarks.contenders.event_by_event import Partition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from gatemeter.processors.fold.exchanges import Exchange, ExchangeKey
 from gatemeter.processors.fold.state import EpochKey
 from gatemeter.processors.fold.windows import Dimensions
+
+TABLES: Final = ("exchanges", "epochs", "windows")
+
+
+def create_changelogs(bootstrap: str, group: str, partitions: int) -> None:
+    """The topics of the tables, before the app looks for them."""
+    topics = [NewTopic(f"{group}-{name}-changelog", num_partitions=partitions, replication_factor=1) for name in TABLES]
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    for created in admin.create_topics(topics).values():
+        created.result(30)
 
 
 class Touched:
