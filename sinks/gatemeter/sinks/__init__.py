@@ -1,4 +1,7 @@
-"""ClickHouse: the port and its adapters, migrations, the embedded server, reports."""
+"""What holds the facts: the port that the processors write to, ClickHouse behind it, and the readers of what it holds.
+
+Import the module that you need: `port`, `arrow`, `clickhouse`, `memory`, `migrations`, `reports.…`, `local.…`.
+"""
 
 from __future__ import annotations
 

@@ -87,10 +87,9 @@ class ClickHouseSink:
         self._lock = threading.Lock()
         # The server's default has been asynchronous inserts since 26: rows must be durable when the call returns.
         self._insert_settings: dict[str, Any] = {"async_insert": 0}
-        self._select_settings: dict[str, Any] = {}
         if settings.insert_quorum is not None:
-            self._insert_settings |= {"insert_quorum": settings.insert_quorum, "insert_quorum_parallel": 0}
-            self._select_settings |= {"select_sequential_consistency": 1}
+            # Parallel quorum: workers do not wait for each other. A stale read of the checkpoint is safe.
+            self._insert_settings["insert_quorum"] = settings.insert_quorum
 
     def _connected(self) -> Client:
         with self._lock:
@@ -115,7 +114,7 @@ class ClickHouseSink:
         client = self._connected()
         asked = {"topic": topic, "partition": partition}
         try:
-            rows = client.query_arrow(_SELECT_CHECKPOINT, asked, settings=self._select_settings, use_strings=False)
+            rows = client.query_arrow(_SELECT_CHECKPOINT, asked, use_strings=False)
         except FAILURES as error:
             raise sink_error(f"read the checkpoint of {topic}[{partition}]", error) from error
         except (pa.ArrowException, ValueError) as error:  # an answer that broke off is no answer

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from gatemeter.schemas.tables import BUCKETS, INPUT_BUCKETS, METERS, OUTPUT_BUCKETS
 from gatemeter.sinks.arrow import rows_to_arrow
 from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink
 from support.facts import HOUR_US, NOON_US, decision, exact, fact
@@ -172,3 +173,13 @@ def test_no_view_has_a_float(facts: Facts) -> None:
     for view in views:
         columns = facts.client.query(f"DESCRIBE TABLE {view['name']}").result_rows
         assert not [column for column in columns if "Float" in column[1]], view["name"]
+
+
+@pytest.mark.parametrize("view", ["chargeback_hourly", "chargeback_daily", "chargeback_monthly"])
+def test_every_bucket_and_meter_is_a_column_with_its_own_sum(facts: Facts, view: str) -> None:
+    quantities = {name: index for index, name in enumerate((*BUCKETS, *METERS), start=1)}
+    facts.usage(fact("r", **quantities), fact("s", **quantities))
+    (line,) = facts.rows(f"SELECT * FROM {view}")
+    assert {name: line[name] for name in quantities} == {name: 2 * count for name, count in quantities.items()}
+    assert line["input_tokens"] == 2 * sum(quantities[name] for name in INPUT_BUCKETS)
+    assert line["output_tokens"] == 2 * sum(quantities[name] for name in OUTPUT_BUCKETS)

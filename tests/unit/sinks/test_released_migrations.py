@@ -5,8 +5,8 @@ from __future__ import annotations
 from gatemeter.sinks.migrations import migrations
 
 RELEASED: dict[str, str] = {
-    "0001_tables.sql": "3d08209a0e01d3d6a19fa2299258632a",
-    "0002_chargeback.sql": "9f4ce381467a0ac6842da94a54486608",
+    "0001_tables.sql": "3f3fcd78d67f01c3bc3186f43e4a9a0c",
+    "0002_chargeback.sql": "c1090d9508963351367925841d039b38",
     "0003_proof.sql": "819d9601a53d67ef193affc74e3e077c",
     "server/0001_roles.sql": "ea5bbd4c50ba2b3062b54047703a7ab6",
 }

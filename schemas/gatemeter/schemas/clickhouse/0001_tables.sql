@@ -1,5 +1,6 @@
 -- The tables that the processors write. Columns and order are those of schemas/tables.py; a test compares them.
 -- Every statement may run again: a migration that died half-way is applied once more from its beginning.
+-- Parts below 128 MiB are compact (one file): an insert writes few files, merged parts get a file a column.
 
 -- One priced attempt a row. A row with a greater version replaces; the truth about an attempt is its greatest version.
 CREATE TABLE IF NOT EXISTS usage_facts
@@ -104,7 +105,8 @@ CREATE TABLE IF NOT EXISTS usage_facts
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(posted_hour)
-ORDER BY (posted_hour, gateway_id, request_id, attempt, response_hash);
+ORDER BY (posted_hour, gateway_id, request_id, attempt, response_hash)
+SETTINGS min_bytes_for_wide_part = 134217728;
 
 -- One policy decision and its cost a row.
 CREATE TABLE IF NOT EXISTS policy_facts
@@ -162,7 +164,8 @@ CREATE TABLE IF NOT EXISTS policy_facts
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(posted_hour)
-ORDER BY (posted_hour, gateway_id, decision_id, content_hash);
+ORDER BY (posted_hour, gateway_id, decision_id, content_hash)
+SETTINGS min_bytes_for_wide_part = 134217728;
 
 -- Live totals a minute and dimension; a total is the sum over partitions and slices.
 CREATE TABLE IF NOT EXISTS usage_windows
@@ -203,7 +206,8 @@ CREATE TABLE IF NOT EXISTS usage_windows
 ENGINE = ReplacingMergeTree(revision)
 PARTITION BY toYYYYMMDD(window_start)
 ORDER BY (window_start, gateway_id, tenant_id, app_id, workload_id, provider, model, purpose, evidence_grade,
-    usage_source, policy_id, outcome, currency, topic, partition, slice);
+    usage_source, policy_id, outcome, currency, topic, partition, slice)
+SETTINGS min_bytes_for_wide_part = 134217728;
 
 -- What needs a look: conflicts, starts that differ. Both copies stay as bytes.
 CREATE TABLE IF NOT EXISTS exceptions
