@@ -34,6 +34,9 @@ from gatemeter.sinks.reports.statement import statement
 STILL_SECONDS: Final = 90.0
 """How long nothing may move before the demo gives up."""
 
+_FORGOTTEN: Final = (
+    "Where to query: this run is forgotten now; make demo ARGS=--keep keeps ClickHouse and says its address"
+)
 _EXPECTED_FAILURES: Final = (DemoFailed, TraceMissing, ChildEnded, BrokerNotReady, LaunchFailed)
 _screen: Final = Console(stderr=True, highlight=False)
 _out: Final = Console(highlight=False)
@@ -62,8 +65,8 @@ def demo(
     try:
         with ended_in_order(), embedded_system(Wanted(workers, GATEWAYS, drafts(data_folder())), _say) as system:
             run = _run(system, seed, began, as_json)
+            _say(_where(system) if keep else _FORGOTTEN)
             if keep:
-                _say(_where(system))
                 until_ctrl_c(system.children)
     except _EXPECTED_FAILURES as error:
         _screen.print(f"error: {error}", markup=False)
@@ -142,8 +145,6 @@ def _show(client: Client, check: Conservation, result: Result, events_per_second
         f" total {result.total} {result.currency}."
         f"\n{result.events:,} events at {events_per_second:,.0f} events/s from the emitter's call to the queryable row,"
         f" {result.seconds} s in all."
-        "\nWhere to query: this run is over and forgotten; `make demo ARGS=--keep` keeps ClickHouse running and says"
-        " where it is."
     )
 
 
