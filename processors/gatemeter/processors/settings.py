@@ -92,7 +92,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         max_unflushed_rows=read.number("MAX_UNFLUSHED_ROWS", 250_000, 100, 10_000_000),
         fetch_bytes=read.number("FETCH_BYTES", 4 << 20, 1 << 20, 64 << 20),
         poll_records=read.number("POLL_RECORDS", 20_000, 1, 1_000_000),
-        fold_bytes=read.number("FOLD_BYTES", 4 << 20, 1, 64 << 20),
+        fold_bytes=read.number("FOLD_BYTES", 16 << 20, 1, 64 << 20),
         fold_linger_ms=read.number("FOLD_LINGER_MS", 200, 0, 10_000),
         session_timeout_ms=read.number("SESSION_TIMEOUT_MS", 10_000, 3_000, 300_000),
         stop_timeout_ms=read.number("STOP_TIMEOUT_MS", 15_000, 100, 300_000),
@@ -246,6 +246,17 @@ class _Reader:
         return KafkaSecurity(protocol, ca_file, mechanism, user, password)
 
 
+_PROCESS: Final = {
+    "POLARS_MAX_THREADS": "1",
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:30000,muzzy_decay_ms:-1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+
+
 def prepare_process() -> None:
-    """Before polars is imported: one thread for it, since workers scale by process."""
-    os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    """Before polars is imported: one thread for it, since workers scale by process, and memory kept between chunks.
+
+    Frames of some MB come and go with every chunk; memory that went back to the system is zeroed page by page again.
+    """
+    for name, value in _PROCESS.items():
+        os.environ.setdefault(name, value)

@@ -98,6 +98,7 @@ class Spool(Origin):
         """A number is taken if and only if the record is whole, also where a signal handler raises in between."""
         segment = self._current.segment
         before = segment.size
+        crc = partition_of(request_id, _WHOLE_CRC)
         try:
             segment.append(data)
         finally:
@@ -106,7 +107,7 @@ class Spool(Origin):
             if grown and sequence >= 0:
                 self.next_sequences[partition] = sequence + 1
             elif grown:
-                self._crcs.append(partition_of(request_id, _WHOLE_CRC))
+                self._crcs.append(crc)
 
     def drop(self, request_id: str) -> bool:
         """Counts an event that the spool cannot take, e.g. for its size. Always False."""

@@ -38,6 +38,8 @@ def spool_form(event: Event) -> bytes:
         raise InvalidEvent(f"event: must be one of {', '.join(EVENT_TYPES)}, got {type(event).__name__}") from None
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidEvent(f"{_kind(event)}: cannot be written: {error}") from None
+    if not isinstance(event.request_id, str):  # msgspec writes a UUID as text; our caller needs the text itself
+        raise InvalidEvent(_named(event, "request_id: not text - at `$[1]`"))
     age_us = event.occurred_at - event.request_started_at
     if not 0 <= age_us <= limits.MAX_REQUEST_AGE_US:
         raise InvalidEvent(

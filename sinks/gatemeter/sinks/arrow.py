@@ -98,10 +98,11 @@ def frame_to_arrow(table: str, frame: pl.DataFrame) -> pa.Table:
     columns = _columns(table)
     schema = frame.schema
     wanted = []
+    nulls = frame.null_count().row(0, named=True) if frame.width else {}
     for name, kind, nullable in columns:
         if name not in schema:
             raise ValueError(f"{table}.{name}: column is missing")
-        if not nullable and frame[name].null_count():
+        if not nullable and nulls[name]:
             raise ValueError(f"{table}.{name}: null in a column that is not nullable")
         _check_convertible(table, name, kind, schema[name])
         target = _POLARS[kind]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import uuid
 from pathlib import Path
 
 import pytest
@@ -255,3 +256,17 @@ def test_what_is_spooled_is_sent_also_while_the_disk_is_full(tmp_path: Path, mon
     transport.up = True
     wait_until(lambda: emitter.counters().delivered == 2000, 3)
     assert emitter.close(10).undelivered == 0
+
+
+def test_a_request_id_that_is_no_text_is_refused_and_takes_no_number() -> None:
+    transport = FakeTransport(partitions=1)
+    transport.up = False
+    emitter = Emitter(settings(None), connect=transport)
+    assert not emitter.request(request(request_id=uuid.uuid4()))  # msgspec alone would take it for text
+    assert emitter.request(request())
+    transport.up = True
+    wait_until(lambda: transport.sent)
+    assert emitter.request(request())
+    report = emitter.close(10)
+    assert (report.undelivered, report.counters.emitted, report.counters.invalid) == (0, 2, 1)
+    assert sequences(transport.sent) == {(transport.sent[0].batch["epoch"], 0): [0, 1]}

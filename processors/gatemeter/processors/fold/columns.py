@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -24,7 +25,7 @@ from gatemeter.processors.fold.windows import (
     MEASURES,
     REASONING_BUCKETS,
 )
-from gatemeter.processors.metadata.views import View
+from gatemeter.processors.metadata.views import LatencyThresholds, View
 from gatemeter.processors.pricing import columns as money
 from gatemeter.processors.pricing.components import CACHE_HITS
 from gatemeter.schemas.tables import BUCKETS, INPUT_BUCKETS, METERS, OUTPUT_BUCKETS, column_names
@@ -145,7 +146,7 @@ def usage_facts(context: Context, events: Events, paired: Mask) -> pl.DataFrame:
     frame = pl.concat([frame, who.texts, prices.texts, amounts], how="horizontal")
     frame = frame.with_columns(
         *context.common(events),
-        *_usage_columns(context),
+        *_usage_columns(context.view.parameters.latency),
         _versions(True, frame["offset"].to_numpy(), paired),
         pl.Series("paired", paired),
         pl.Series("fresh", fresh),
@@ -165,12 +166,13 @@ def _known_sum(names: tuple[str, ...]) -> pl.Expr:
     return pl.when(pl.any_horizontal(pl.col(name).is_not_null() for name in names)).then(_sum(names))
 
 
-def _usage_columns(context: Context) -> list[pl.Expr]:
-    thresholds = context.view.parameters.latency
+@lru_cache(maxsize=16)
+def _usage_columns(thresholds: LatencyThresholds) -> tuple[pl.Expr, ...]:
+    """Columns that hang on nothing but the event and the thresholds in force."""
     latency = pl.col("latency_us")
     cached = pl.col("gateway_cache").is_in(list(CACHE_HITS))
     known = pl.any_horizontal(pl.col(name).is_not_null() for name in (*BUCKETS, *METERS))
-    return [
+    return (
         pl.col("content_hash").bin.encode("hex").alias("response_hash"),
         pl.lit(True).alias("has_response"),
         pl.lit(thresholds.version, pl.UInt16).alias("latency_thresholds_version"),
@@ -191,7 +193,7 @@ def _usage_columns(context: Context) -> list[pl.Expr]:
         pl.when(cached).then(_known_sum(INPUT_BUCKETS)).alias("avoided_input_tokens"),
         pl.when(cached).then(_known_sum(OUTPUT_BUCKETS)).alias("avoided_output_tokens"),
         *(pl.when(~cached).then(pl.col(name)).alias(name) for name in (*BUCKETS, *METERS)),
-    ]
+    )
 
 
 def policy_facts(context: Context, events: Events) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -26,41 +27,50 @@ from gatemeter.schemas.signing import TICK_GATEWAY
 from gatemeter.schemas.tables import BUCKETS
 
 
-def valid_events(events: pl.DataFrame, recorded_at: Ints, future_bound_us: int) -> Mask:
-    """Whether `events.refusal` accepts each event; `recorded_at` is the timestamp of its record."""
+def _in_range(name: str, highest: int) -> pl.Expr:
+    return pl.col(name).is_null() | pl.col(name).is_between(0, highest)
+
+
+def _is_id(name: str) -> pl.Expr:
+    return pl.col(name).fill_null("").str.len_chars().is_between(1, MAX_ID_LENGTH)
+
+
+def _accepted() -> pl.Expr:
+    """`events.refusal` as one expression over the events and their `_latest`: how late they may have occurred."""
     occurred, started, kind = pl.col("occurred_at"), pl.col("request_started_at"), pl.col("kind")
-    is_response, is_policy = kind == "RESPONSE", kind == "POLICY"
-
-    def in_range(name: str, highest: int) -> pl.Expr:
-        return pl.col(name).is_null() | pl.col(name).is_between(0, highest)
-
-    def is_id(name: str) -> pl.Expr:
-        return pl.col(name).fill_null("").str.len_chars().is_between(1, MAX_ID_LENGTH)
-
+    is_policy = kind == "POLICY"
     common = pl.all_horizontal(
-        occurred <= pl.Series(recorded_at + future_bound_us),
+        occurred <= pl.col("_latest"),
         started <= occurred,
         started >= 0,
         # a negative occurred_at could overflow the difference; started >= 0 and started <= occurred exclude it
         occurred - started <= limits.MAX_REQUEST_AGE_US,
-        is_id("request_id"),
+        _is_id("request_id"),
         pl.col("attempt").is_between(pl.when(is_policy).then(0).otherwise(1), limits.MAX_ATTEMPT),
     )
     response = pl.all_horizontal(
         pl.col("status").is_not_null(),
         pl.col("usage_revision").is_between(0, limits.MAX_USAGE_REVISION),
-        *(in_range(name, highest) for name, highest in RESPONSE_RANGES),
+        *(_in_range(name, highest) for name, highest in RESPONSE_RANGES),
         pl.sum_horizontal(pl.col(name).fill_null(0).clip(0, limits.MAX_TOKENS_PER_EVENT) for name in BUCKETS)
         <= limits.MAX_TOKENS_PER_EVENT,
     )
     policy = pl.all_horizontal(
-        is_id("decision_id"),
-        is_id("policy_id"),
+        _is_id("decision_id"),
+        _is_id("policy_id"),
         pl.col("outcome").is_not_null(),
-        *(in_range(name, highest) for name, highest in POLICY_RANGES),
+        *(_in_range(name, highest) for name, highest in POLICY_RANGES),
     )
-    accepted = common & (~is_response | response) & (~is_policy | policy)
-    return events.select(accepted.alias("valid"))["valid"].to_numpy()
+    return (common & ((kind != "RESPONSE") | response) & (~is_policy | policy)).alias("accepted")
+
+
+_ACCEPTED: Final = _accepted()
+
+
+def valid_events(events: pl.DataFrame, recorded_at: Ints, future_bound_us: int) -> Mask:
+    """Whether `events.refusal` accepts each event; `recorded_at` is the timestamp of its record."""
+    latest = pl.Series("_latest", recorded_at + future_bound_us)
+    return events.with_columns(latest).select(_ACCEPTED)["accepted"].to_numpy()
 
 
 @dataclass(slots=True)
