@@ -77,6 +77,8 @@ def set_up_logging() -> None:
     logging.getLogger("gatemeter").setLevel(logging.INFO)
     for services in ("faust", "mode", "aiokafka", "gatemeter.processors.app", "gatemeter.processors.transport"):
         logging.getLogger(services).setLevel(logging.WARNING)
+    for drivers in ("urllib3", "clickhouse_connect"):  # what they warn of, the sink says in one line
+        logging.getLogger(drivers).setLevel(logging.ERROR)
 
 
 def _tune_gc() -> None:
