@@ -31,6 +31,8 @@ PARTITIONS: Final = 12
 RETENTION_DAYS: Final = 7
 MAX_MESSAGE_BYTES: Final = 1_000_000
 ANSWER_SECONDS: Final = 30.0
+LEADERS_SECONDS: Final = 60.0
+"""How long new partitions may be without a leader; a single question is given a tenth of it."""
 
 _DAY_MS: Final = 86_400_000
 _TIME: Final = "message.timestamp.type"
@@ -160,9 +162,10 @@ def _create(admin: AdminClient, topics: list[Wanted], replication: int) -> None:
 def _wait_for_leaders(admin: AdminClient, topics: list[Wanted]) -> None:
     """A topic that was just created has no leaders for a moment: brokers answer that they lead nothing of it."""
     wanted = {TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)}
-    deadline = time.monotonic() + ANSWER_SECONDS
+    deadline = time.monotonic() + LEADERS_SECONDS
     while wanted:
-        answers = admin.list_offsets({place: OffsetSpec.earliest() for place in wanted})  # type: ignore[no-untyped-call]
+        places = {place: OffsetSpec.earliest() for place in wanted}  # type: ignore[no-untyped-call]
+        answers = admin.list_offsets(places, request_timeout=LEADERS_SECONDS / 10)
         for place, answer in answers.items():
             try:
                 answer.result(ANSWER_SECONDS)
