@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -31,4 +32,5 @@ class Complaints:
             self._last[template] = (now, 0)
         finally:
             self._lock.release()
-        log.warning(template + (f" (and {left_out} more like it)" if left_out else ""), *values)
+        with contextlib.suppress(Exception):  # a filter or handler of the host that raises is not the caller's business
+            log.warning(template + (f" (and {left_out} more like it)" if left_out else ""), *values)
