@@ -166,7 +166,7 @@ class PartitionFold:
         self._snapshot(records[0].offset)
         received = self._state.totals.events_received
         self._run(steps)
-        self._advance_to(records[-1].offset + 1)
+        self.next_offset = records[-1].offset + 1
         position = Position(
             first_offset=self._first_offset,
             next_offset=self.next_offset,
@@ -194,7 +194,7 @@ class PartitionFold:
             )
         self._snapshot(records[0].offset)
         self._run(steps)
-        self._advance_to(records[-1].offset + 1)
+        self.next_offset = records[-1].offset + 1
         self._take()
         if ends:
             self._end_replay(resume)
@@ -226,9 +226,6 @@ class PartitionFold:
             self._stretches.control(step.record, step.view, self._view)
             if step.view is not None:
                 self._view, self._view_offset = step.view, step.view.offset
-
-    def _advance_to(self, offset: int) -> None:
-        self.next_offset = offset
 
     def _snapshot(self, offset: int) -> None:
         clock = self._state.clock

@@ -30,26 +30,8 @@ from gatemeter.processors.pricing import columns as money
 from gatemeter.processors.pricing.components import CACHE_HITS
 from gatemeter.schemas.tables import BUCKETS, INPUT_BUCKETS, METERS, OUTPUT_BUCKETS, column_names
 
-WHO_TEXTS: Final = ("tenant_id", "app_id", "workload_id", "credential_fingerprint", "end_user")
-_USAGE_TEXTS: Final = (
-    *WHO_TEXTS,
-    "finish_reason",
-    "provider_request_id",
-    "provider",
-    "model",
-    "served_model",
-    "operation",
-    "region",
-    "service_tier",
-    "route",
-    "parent_request_id",
-    "trace_id",
-    "idempotency_key",
-    "client_request_id",
-    "content_digest",
-    "usage_raw",
-)
-_POLICY_TEXTS: Final = (*WHO_TEXTS, "policy_version", "evaluator_request_id")
+_USAGE_TEXTS: Final = (*facts.WHO_TEXTS, *facts.TEXTS)
+_POLICY_TEXTS: Final = (*facts.WHO_TEXTS, "policy_version", "evaluator_request_id")
 _SOURCE: Final = ("gateway_id", "gateway_kind", "kid", "epoch", "first_sequence", "offset", "recorded_at")
 PART: Final = (
     *(name for name in DIMENSIONS if name not in ("window_start", "policy_id", "outcome")),

@@ -15,7 +15,7 @@ from gatemeter.schemas.tables import BUCKETS, INPUT_BUCKETS, METERS, OUTPUT_BUCK
 OFFSET_MASK: Final = (1 << 40) - 1
 PAIRED_BIT: Final = 1 << 15
 VERIFIED: Final = frozenset({"verified_credential", "mtls"})
-_TEXTS: Final = (
+TEXTS: Final = (
     "finish_reason",
     "provider_request_id",
     "provider",
@@ -32,12 +32,14 @@ _TEXTS: Final = (
     "content_digest",
     "usage_raw",
 )
+"""Text fields of a usage fact beside who it was; absent text is ''."""
+
+WHO_TEXTS: Final = ("tenant_id", "app_id", "workload_id", "credential_fingerprint", "end_user")
 _AS_THEY_ARE: Final = ("delivered", "http_status", "stream", "workload_class", "purpose", "gateway_cache")
-_WHO: Final = ("tenant_id", "app_id", "workload_id", "credential_fingerprint", "end_user", "identity_source")
 REQUEST_FIELDS: Final = (
     *("request_id", "attempt", "request_started_at", "occurred_at", "content_hash"),
-    *_WHO,
-    *_TEXTS,
+    *(*WHO_TEXTS, "identity_source"),
+    *TEXTS,
     *_AS_THEY_ARE,
 )
 """What `unanswered_fact` and the fold's memory need of a REQUEST."""
@@ -185,7 +187,7 @@ def _usage_row(
         "paired": False,
         "gateway_kind": source.gateway_kind,
         **_who(event, attribution),
-        **{name: event[name] or "" for name in _TEXTS},
+        **{name: event[name] or "" for name in TEXTS},
         **{name: event[name] for name in _AS_THEY_ARE},
         "latency_thresholds_version": view.parameters.latency.version,
         **dict.fromkeys((*BUCKETS, *METERS, "avoided_input_tokens", "avoided_output_tokens")),
