@@ -162,6 +162,33 @@ def encode_batch(envelope: Mapping[str, Any], events: Sequence[bytes]) -> bytes:
     return out.getvalue()
 
 
+_ENVELOPES_ON_THE_WIRE: Final = {
+    schema.prefix: fastavro.parse_schema(
+        {**schema.wire, "name": "GatewayBatchEnvelope", "fields": schema.wire["fields"][:-1]}, named_schemas={}
+    )
+    for schema in ALL
+    if schema.name == "GatewayBatch"
+}
+
+
+def decode_envelope(value: bytes) -> tuple[dict[str, Any], int]:
+    """Of a GatewayBatch all fields but `events`, and the number of events in their first block, read no further.
+
+    Raises `CodecError`; the events themselves may be damaged or cut off.
+    """
+    schema = schema_of(value)
+    if schema.prefix not in _ENVELOPES_ON_THE_WIRE:
+        raise CodecError("wrong_schema", f"expected GatewayBatch, got {schema.name}")
+    body = io.BytesIO(value)
+    body.seek(PREFIX_LENGTH)
+    try:
+        envelope = fastavro.schemaless_reader(body, _ENVELOPES_ON_THE_WIRE[schema.prefix], None)
+        count = fastavro.schemaless_reader(body, "long", None)
+    except Exception as error:  # as in decode
+        raise CodecError("undecodable", f"{type(error).__name__} at byte {body.tell()}") from error
+    return envelope, abs(count)  # type: ignore[return-value, arg-type]
+
+
 def _long(value: int) -> bytes:
     encoded = (value << 1) ^ (value >> 63)
     out = bytearray()

@@ -46,6 +46,9 @@ MAX_USAGE_REVISION: Final = 127
 MAX_REQUEST_AGE_US: Final = 35 * 86_400 * 1_000_000
 """How long before `occurred_at` a request may have started."""
 
+MAX_SEQUENCE: Final = 1 << 62
+"""Highest first sequence of a batch."""
+
 MAX_EVENTS_PER_BATCH: Final = 1_000
 MAX_BATCH_BYTES: Final = 900_000
 """Largest value of a record that an emitter makes; below the topic's `max.message.bytes` of 1,000,000."""

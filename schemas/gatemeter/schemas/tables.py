@@ -195,8 +195,10 @@ TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("request_id", "string"),
         ("attempt", "u16"),
         ("recorded_at", "time"),
-        ("detail", "string"),  # JSON
-        ("raw", "bytes"),  # the record's value: both copies stay as bytes
+        ("detail", "string"),  # JSON; of a conflict: `differs`, a list of {field, first, second}
+        ("raw", "bytes"),  # the record's value
+        ("first_offset", "int?"),  # of a conflict: where the copy is that came first
+        ("first_raw", "bytes"),  # of a conflict: that record's value, so that both copies stay as bytes
     ),
     "quarantine": (
         ("topic", "string"),
@@ -209,6 +211,11 @@ TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("recorded_at", "time"),
         ("key", "bytes"),
         ("headers", "string"),  # JSON: list of [name, hex value]
+        ("record_digest", "string"),  # BLAKE2b-256 of the record's value, hex
+        ("claimed_gateway_id", "string"),  # what the record says, authentic or not; '' where it could not be read
+        ("epoch", "string"),  # likewise
+        ("first_sequence", "int"),  # likewise; of an event its own sequence
+        ("next_sequence", "int"),  # equal to first_sequence where nothing could be read
         ("raw", "bytes"),  # the whole record's value; in the row of the record's lowest event_index only
     ),
     "gateway_epochs": (
@@ -224,6 +231,8 @@ TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("dropped", "int"),
         ("closed", "bool"),
         ("recorded_at", "time"),
+        ("first_offset", "int"),  # of the record with which the run of sequences begins
+        ("content_hashes", "bytes"),  # of the events in order of sequence, 16 bytes each
     ),
     "ingest_batches": (
         ("topic", "string"),
@@ -239,6 +248,7 @@ TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("partitions", "int"),
         ("fold_release", "u16"),
         ("records", "int"),  # running totals since the partition's first offset, from here on
+        ("records_skipped", "int"),  # offsets of gaps that an operator accepted: below next_offset, in no other total
         ("records_batches", "int"),
         ("records_operator", "int"),
         ("records_quarantined", "int"),
@@ -255,6 +265,182 @@ TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("orphans", "int"),
         ("worker", "string"),
         ("written_at", "time"),
+    ),
+    "attestations": (
+        ("gateway_id", "string"),
+        ("epoch", "string"),
+        ("topic", "string"),
+        ("partition", "int"),
+        ("from_sequence", "int"),
+        ("to_sequence", "int"),
+        ("kid", "string"),
+        ("attestation", "bytes"),  # the signed bytes: a single-object Attestation
+        ("signature", "bytes"),
+        ("offset", "int"),
+        ("recorded_at", "time"),
+    ),
+    "quarantine_discards": (
+        ("topic", "string"),
+        ("partition", "int"),
+        ("offset", "int"),  # of the quarantined record
+        ("event_index", "int"),  # -1: the whole record
+        ("gateway_id", "string"),
+        ("epoch", "string"),
+        ("first_sequence", "int"),
+        ("next_sequence", "int"),
+        ("reason", "string"),
+        ("kid", "string"),  # operator
+        ("discard_offset", "int"),  # of the operator's record
+        ("recorded_at", "time"),
+    ),
+    "commits": (
+        ("run_id", "string"),
+        ("version", "u64"),  # complement of the offset: the first COMMIT of a run counts
+        ("rows_digest", "string"),
+        ("entries", "int"),
+        ("cause", "string"),
+        ("reason", "string"),
+        ("posted_hour", "time"),
+        ("kid", "string"),
+        ("topic", "string"),
+        ("partition", "int"),
+        ("offset", "int"),
+        ("recorded_at", "time"),
+    ),
+    "operator_log": (
+        ("topic", "string"),  # where the signed record is: events, metadata or seals
+        ("partition", "int"),
+        ("offset", "int"),
+        ("at", "time"),
+        ("kid", "string"),  # who
+        ("act", "string"),  # control, discard, admit, commit, close_period, accept_gap, or a kind of metadata
+        ("subject", "string"),  # id of what it is about
+        ("reason", "string"),
+        ("detail", "string"),  # JSON of the whole record
+    ),
+    "corrections": (
+        ("run_id", "string"),
+        ("entry", "int"),
+        ("kind", "string"),  # replace, free
+        ("target", "string"),  # usage, decision; '' for free
+        ("gateway_id", "string"),
+        ("request_id", "string"),  # of a decision its decision_id
+        ("attempt", "u16"),
+        ("response_hash", "string"),
+        ("usage_hour", "time"),
+        ("tenant_id", "string?"),  # null leaves what the target says
+        ("app_id", "string?"),
+        ("workload_id", "string?"),
+        ("cost_centre", "string?"),
+        ("business_unit", "string?"),
+        ("organisation", "string?"),
+        ("currency", "string"),
+        ("rate_card_id", "string"),
+        ("plan_id", "string"),
+        ("list_cost", "pico?"),
+        ("provider_cost", "pico?"),
+        ("token_cost", "pico?"),
+        ("model_cost", "pico?"),
+        ("policy_cost", "pico?"),
+        ("markup", "pico?"),
+        ("charge", "pico?"),
+        ("absorbed", "pico?"),
+        ("absorbed_to", "string"),
+        ("price_status", "string"),
+        ("cause", "string"),  # reprice, manual, reorganisation, reconciliation
+        ("reason", "string"),
+    ),
+    "ledger": (
+        ("seal_id", "string"),
+        ("entry", "int"),  # number in the seal, from 0
+        ("posted_hour", "time"),  # of the seal
+        ("usage_hour", "time"),
+        ("usage_period", "string"),  # YYYY-MM of usage_hour
+        ("posting_period", "string"),  # usage_period, or the oldest open one where that is closed
+        ("kind", "string"),  # usage, decision, correction (a free entry)
+        ("cause", "string"),  # usage, late, revision, retry_rule, or the cause of a correction
+        ("reverses", "string"),  # 'seal_id:entry' that this one takes back; '' where it adds
+        ("reference", "string"),  # 'seal_id:entry' that it replaces, or the run of corrections; '' for first entries
+        ("gateway_id", "string"),
+        ("request_id", "string"),
+        ("decision_id", "string"),
+        ("attempt", "u16"),
+        ("response_hash", "string"),
+        ("tenant_id", "string"),
+        ("app_id", "string"),
+        ("workload_id", "string"),
+        ("cost_centre", "string"),
+        ("business_unit", "string"),
+        ("organisation", "string"),
+        ("evidence_grade", "string"),
+        ("attribution", "string"),
+        ("provider", "string"),
+        ("model", "string"),
+        ("served_model", "string"),
+        ("purpose", "string"),
+        ("status", "string"),
+        ("attempt_role", "string"),
+        ("usage_source", "string"),
+        ("latency_us", "int?"),
+        ("latency_class", "string"),
+        ("policy_id", "string"),
+        ("policy_version", "string"),
+        ("outcome", "string"),
+        *((bucket, "int?") for bucket in BUCKETS),
+        ("input_tokens", "int"),
+        ("output_tokens", "int"),
+        *((meter, "int?") for meter in METERS),
+        ("price_status", "string"),
+        ("currency", "string"),
+        ("rate_card_id", "string"),
+        ("plan_id", "string"),
+        ("list_cost", "pico?"),
+        ("provider_cost", "pico?"),
+        ("token_cost", "pico?"),
+        ("model_cost", "pico?"),
+        ("policy_cost", "pico?"),
+        ("markup", "pico?"),
+        ("charge", "pico?"),
+        ("absorbed", "pico?"),
+        ("absorbed_to", "string"),
+        ("retry_cost", "pico?"),
+        ("reason", "string"),
+    ),
+    "seal_leaves": (
+        ("seal_id", "string"),
+        ("posted_hour", "time"),
+        ("leaf_index", "int"),
+        ("kind", "string"),  # usage, decision, correction
+        ("gateway_id", "string"),
+        ("request_id", "string"),  # of a decision its decision_id, of a correction its run
+        ("attempt", "int"),  # of a correction its entry
+        ("hash", "string"),  # response_hash, content_hash; '' for corrections
+        ("leaf", "bytes"),  # 32 bytes: BLAKE2b-256 of 00 and the leaf's Avro
+    ),
+    "seals": (
+        ("number", "int"),
+        ("seal_id", "string"),
+        ("previous", "string"),
+        ("posted_hour", "time"),
+        ("leaves", "int"),
+        ("leaves_root", "string"),
+        ("entries", "int"),
+        ("entries_root", "string"),
+        ("open_period", "string"),
+        ("kid", "string"),
+        ("value", "bytes"),  # the whole record, as signed
+        ("signature", "bytes"),
+        ("offset", "int"),
+        ("sealed_at", "time"),
+    ),
+    "closed_periods": (
+        ("period", "string"),
+        ("after_seal", "int"),
+        ("open_points", "string"),  # JSON
+        ("kid", "string"),
+        ("reason", "string"),
+        ("offset", "int"),
+        ("closed_at", "time"),
     ),
 }
 

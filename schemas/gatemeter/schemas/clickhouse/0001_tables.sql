@@ -222,7 +222,9 @@ CREATE TABLE IF NOT EXISTS exceptions
     attempt UInt16,
     recorded_at DateTime64(6, 'UTC'),
     detail String CODEC(ZSTD(3)),
-    raw String CODEC(ZSTD(3))
+    raw String CODEC(ZSTD(3)),
+    first_offset Nullable(Int64),
+    first_raw String CODEC(ZSTD(3))
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (topic, partition, offset, event_index, kind);
@@ -240,6 +242,11 @@ CREATE TABLE IF NOT EXISTS quarantine
     recorded_at DateTime64(6, 'UTC'),
     key String CODEC(ZSTD(3)),
     headers String CODEC(ZSTD(3)),
+    record_digest String,
+    claimed_gateway_id String,
+    epoch String,
+    first_sequence Int64,
+    next_sequence Int64,
     raw String CODEC(ZSTD(3))
 )
 ENGINE = ReplacingMergeTree
@@ -259,7 +266,9 @@ CREATE TABLE IF NOT EXISTS gateway_epochs
     spooled Int64,
     dropped Int64,
     closed Bool,
-    recorded_at DateTime64(6, 'UTC')
+    recorded_at DateTime64(6, 'UTC'),
+    first_offset Int64,
+    content_hashes String CODEC(NONE)
 )
 ENGINE = MergeTree
 ORDER BY (gateway_id, epoch, topic, partition, first_sequence);
@@ -280,6 +289,7 @@ CREATE TABLE IF NOT EXISTS ingest_batches
     partitions Int64,
     fold_release UInt16,
     records Int64,
+    records_skipped Int64,
     records_batches Int64,
     records_operator Int64,
     records_quarantined Int64,

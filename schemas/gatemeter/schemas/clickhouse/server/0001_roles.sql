@@ -10,9 +10,26 @@ GRANT INSERT, SELECT ON exceptions TO gatemeter_writer;
 GRANT INSERT, SELECT ON quarantine TO gatemeter_writer;
 GRANT INSERT, SELECT ON gateway_epochs TO gatemeter_writer;
 GRANT INSERT, SELECT ON ingest_batches TO gatemeter_writer;
+GRANT INSERT, SELECT ON attestations TO gatemeter_writer;
+GRANT INSERT, SELECT ON quarantine_discards TO gatemeter_writer;
+GRANT INSERT, SELECT ON commits TO gatemeter_writer;
+GRANT INSERT, SELECT ON operator_log TO gatemeter_writer;
+GRANT INSERT, SELECT ON corrections TO gatemeter_writer;
+GRANT INSERT, SELECT ON ledger TO gatemeter_writer;
+GRANT INSERT, SELECT ON seal_leaves TO gatemeter_writer;
+GRANT INSERT, SELECT ON seals TO gatemeter_writer;
+GRANT INSERT, SELECT ON closed_periods TO gatemeter_writer;
+-- Workers that seal compute with the views that people read.
+GRANT SELECT ON replacements_as_of TO gatemeter_writer;
+GRANT SELECT ON attempts_as_of TO gatemeter_writer;
+GRANT SELECT ON decisions_as_of TO gatemeter_writer;
+GRANT SELECT ON usage_lines_as_of TO gatemeter_writer;
+GRANT SELECT ON decision_lines_as_of TO gatemeter_writer;
+GRANT SELECT ON sealed_lines_as_of TO gatemeter_writer;
+GRANT SELECT ON ledger_entries TO gatemeter_writer;
 
 -- Analysts: read tables and views, nothing else. Raw bytes of refused and conflicting records are not theirs.
 CREATE ROLE IF NOT EXISTS gatemeter_analyst;
 GRANT SELECT ON * TO gatemeter_analyst;
 REVOKE SELECT(key, headers, raw) ON quarantine FROM gatemeter_analyst;
-REVOKE SELECT(raw) ON exceptions FROM gatemeter_analyst;
+REVOKE SELECT(raw, first_raw) ON exceptions FROM gatemeter_analyst;

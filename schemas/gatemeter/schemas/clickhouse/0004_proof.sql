@@ -94,7 +94,8 @@ SELECT
     windows.windows_wrong AS window_currencies_wrong,
     multiIf(
         c.next_offset = 0, 'rows without a checkpoint',
-        c.next_offset != c.records, 'offsets without a record: next_offset differs from records',
+        c.next_offset != c.records + c.records_skipped,
+            'offsets without a record: next_offset differs from records and accepted gaps',
         c.records != c.records_batches + c.records_operator + c.records_quarantined,
             'records are not batches + operator + quarantined',
         c.events_received
@@ -174,3 +175,83 @@ FROM usage_facts
 WHERE has_response
 GROUP BY gateway_id, request_id, attempt
 HAVING extra_contents > 0 OR extra_starts > 0;
+
+-- What came of each refused record (event_index -1) and event. `state`: refused_again, the same came again at
+-- `again_offset` and was refused again, see its row; admitted, all that it claims to hold came again later and was
+-- settled; discarded by an operator; else open. A record that could not be read says nothing of what it holds: its state
+-- here is open until it is discarded, also where a replay was admitted.
+CREATE OR REPLACE VIEW quarantine_state AS
+WITH
+    refused AS
+    (
+        SELECT
+            topic, partition, offset, event_index, reason, detail, gateway_id, claimed_gateway_id, epoch,
+            first_sequence, next_sequence, record_digest, recorded_at,
+            max(offset) OVER (
+                PARTITION BY topic, partition, event_index >= 0,
+                    if(event_index >= 0, concat(gateway_id, '\n', epoch, '\n', toString(first_sequence)), record_digest)
+            ) AS last_offset
+        FROM quarantine FINAL
+    ),
+    given_up AS
+    (
+        SELECT
+            topic, partition, offset, event_index,
+            min(discard_offset) AS first_discard,
+            argMin(q.reason, discard_offset) AS why,
+            argMin(kid, discard_offset) AS who,
+            argMin(q.next_sequence > q.first_sequence, discard_offset) AS settles
+        FROM quarantine_discards AS q FINAL
+        GROUP BY topic, partition, offset, event_index
+    ),
+    came_again AS
+    (
+        SELECT
+            r.topic AS topic, r.partition AS partition, r.offset AS offset, r.event_index AS event_index,
+            intervalLengthSum(
+                greatest(g.first_sequence, r.first_sequence), least(g.next_sequence, r.next_sequence)) AS covered,
+            count() AS runs
+        FROM refused AS r
+        INNER JOIN
+        (
+            SELECT topic, partition, gateway_id, epoch, first_sequence, next_sequence, first_offset
+            FROM gateway_epochs
+            WHERE epoch IN (SELECT epoch FROM quarantine WHERE epoch != '')
+        ) AS g ON g.topic = r.topic AND g.partition = r.partition AND g.gateway_id = r.claimed_gateway_id
+            AND g.epoch = r.epoch
+        LEFT JOIN given_up AS d ON d.topic = r.topic AND d.partition = r.partition AND d.offset = r.offset
+            AND d.event_index = r.event_index
+        WHERE g.first_offset > r.offset
+            AND g.first_sequence <= r.next_sequence
+            AND g.next_sequence >= r.first_sequence
+            AND (NOT d.settles OR g.first_offset < d.first_discard)
+        GROUP BY topic, partition, offset, event_index
+    )
+SELECT
+    r.topic AS topic,
+    r.partition AS partition,
+    r.offset AS offset,
+    r.event_index AS event_index,
+    multiIf(
+        r.last_offset > r.offset, 'refused_again',
+        a.runs > 0 AND a.covered = r.next_sequence - r.first_sequence, 'admitted',
+        d.first_discard > 0, 'discarded',
+        'open') AS state,
+    r.reason AS reason,
+    r.detail AS detail,
+    r.gateway_id AS gateway_id,
+    r.claimed_gateway_id AS claimed_gateway_id,
+    r.epoch AS epoch,
+    r.first_sequence AS first_sequence,
+    r.next_sequence AS next_sequence,
+    r.record_digest AS record_digest,
+    r.recorded_at AS recorded_at,
+    if(r.last_offset > r.offset, r.last_offset, NULL) AS again_offset,
+    d.why AS discard_reason,
+    d.who AS discarded_by
+FROM refused AS r
+LEFT JOIN came_again AS a ON a.topic = r.topic AND a.partition = r.partition AND a.offset = r.offset
+    AND a.event_index = r.event_index
+LEFT JOIN given_up AS d ON d.topic = r.topic AND d.partition = r.partition AND d.offset = r.offset
+    AND d.event_index = r.event_index
+SETTINGS join_use_nulls = 0;

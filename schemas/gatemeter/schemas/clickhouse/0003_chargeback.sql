@@ -1,10 +1,39 @@
 -- Views for people. Money is only added within one currency, decisions are added to usage by UNION ALL, never by a join.
 -- Amounts are Decimal(38, 12); NULL means that nothing in the group had a price: look at the unpriced columns beside it.
 
--- The truth about an attempt: its row with the greatest version over all posted hours, with its role in the request.
+-- Views that end in `_as_of` take a parameter: what could be known when the hour `through` was sealed. Seals and audits
+-- ask for an hour, live views for the last one of all (2299-12-31 23:00:00); both read the same text, so they agree.
+
+-- Replacements in force: of the committed corrections of a row the last one. Those that no seal holds yet do not count.
+CREATE OR REPLACE VIEW replacements_as_of AS
+SELECT * EXCEPT place
+FROM
+(
+    SELECT
+        c.*,
+        m.posted_hour AS committed_hour,
+        row_number() OVER (
+            PARTITION BY target, gateway_id, request_id, attempt, response_hash
+            ORDER BY m.posted_hour DESC, length(m.topic) DESC, m.topic DESC, m.offset DESC, c.run_id DESC, c.entry DESC
+        ) AS place
+    FROM (SELECT * FROM corrections WHERE kind = 'replace') AS c
+    INNER JOIN
+    (
+        SELECT run_id, posted_hour, topic, offset
+        FROM commits FINAL
+        WHERE posted_hour <= if(
+            {through:DateTime64(6, 'UTC')} < toDateTime64('2299-12-31 23:00:00', 6, 'UTC'),
+            {through:DateTime64(6, 'UTC')},
+            (SELECT max(posted_hour) FROM seals))
+    ) AS m ON c.run_id = m.run_id
+)
+WHERE place = 1;
+
+-- The truth about an attempt: its row with the greatest version over all posted hours, with its role in the request,
+-- and with the amounts and the attribution of the correction in force on that row.
 -- `charge` and `absorbed` are after the retry rule (`final_only` charges the answering attempt alone), the `fact_`
 -- columns before it; `retry_cost` is the part of `charge` that attempts cost which did not answer: an "of which".
-CREATE OR REPLACE VIEW attempts AS
+CREATE OR REPLACE VIEW attempts_as_of AS
 WITH
     if(last_delivered > 0, last_delivered, last_ok) AS answering_attempt,
     multiIf(
@@ -38,61 +67,229 @@ FROM
         leadInFrame(model) OVER in_order AS next_model
     FROM
     (
-        SELECT *, row_number() OVER (PARTITION BY gateway_id, request_id, attempt ORDER BY version DESC) AS place
-        FROM usage_facts
+        SELECT
+            t.* REPLACE (
+                ifNull(r.tenant_id, t.tenant_id) AS tenant_id,
+                ifNull(r.app_id, t.app_id) AS app_id,
+                ifNull(r.workload_id, t.workload_id) AS workload_id,
+                ifNull(r.cost_centre, t.cost_centre) AS cost_centre,
+                ifNull(r.business_unit, t.business_unit) AS business_unit,
+                ifNull(r.organisation, t.organisation) AS organisation,
+                if(r.run_id != '', r.currency, t.currency) AS currency,
+                if(r.run_id != '', r.rate_card_id, t.rate_card_id) AS rate_card_id,
+                if(r.run_id != '', r.plan_id, t.plan_id) AS plan_id,
+                if(r.run_id != '', r.price_status, t.price_status) AS price_status,
+                if(r.run_id != '', r.list_cost, t.list_cost) AS list_cost,
+                if(r.run_id != '', r.provider_cost, t.provider_cost) AS provider_cost,
+                if(r.run_id != '', r.token_cost, t.token_cost) AS token_cost,
+                if(r.run_id != '', r.model_cost, t.model_cost) AS model_cost,
+                if(r.run_id != '', r.policy_cost, t.policy_cost) AS policy_cost,
+                if(r.run_id != '', r.markup, t.markup) AS markup,
+                if(r.run_id != '', r.charge, t.charge) AS charge,
+                if(r.run_id != '', r.absorbed, t.absorbed) AS absorbed,
+                if(r.run_id != '', r.absorbed_to, t.absorbed_to) AS absorbed_to),
+            r.run_id AS correction_run,
+            r.cause AS correction_cause,
+            r.reason AS correction_reason,
+            r.committed_hour AS correction_hour
+        FROM
+        (
+            SELECT
+                *,
+                row_number() OVER (
+                    PARTITION BY gateway_id, request_id, attempt ORDER BY version DESC, response_hash DESC) AS place
+            FROM usage_facts
+            WHERE posted_hour <= {through:DateTime64(6, 'UTC')}
+        ) AS t
+        LEFT JOIN
+        (
+            SELECT * FROM replacements_as_of(through = {through:DateTime64(6, 'UTC')}) WHERE target = 'usage'
+        ) AS r
+        ON t.gateway_id = r.gateway_id AND t.request_id = r.request_id AND t.attempt = r.attempt
+            AND t.response_hash = r.response_hash
+        WHERE t.place = 1
     )
-    WHERE place = 1
     WINDOW
         request AS (PARTITION BY gateway_id, request_id),
         in_order AS (
             PARTITION BY gateway_id, request_id ORDER BY attempt
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
-) AS f;
+) AS f
+SETTINGS join_use_nulls = 0;
 
--- The truth about a policy decision: its row with the greatest version.
-CREATE OR REPLACE VIEW decisions AS
-SELECT * EXCEPT (place)
+CREATE OR REPLACE VIEW attempts AS SELECT * FROM attempts_as_of(through = '2299-12-31 23:00:00');
+
+-- The truth about a policy decision: its row with the greatest version, with the correction in force on it.
+CREATE OR REPLACE VIEW decisions_as_of AS
+SELECT
+    t.* EXCEPT place REPLACE (
+        ifNull(r.tenant_id, t.tenant_id) AS tenant_id,
+        ifNull(r.app_id, t.app_id) AS app_id,
+        ifNull(r.workload_id, t.workload_id) AS workload_id,
+        ifNull(r.cost_centre, t.cost_centre) AS cost_centre,
+        ifNull(r.business_unit, t.business_unit) AS business_unit,
+        ifNull(r.organisation, t.organisation) AS organisation,
+        if(r.run_id != '', r.currency, t.currency) AS currency,
+        if(r.run_id != '', r.plan_id, t.plan_id) AS plan_id,
+        if(r.run_id != '', r.price_status, t.price_status) AS price_status,
+        if(r.run_id != '', r.policy_cost, t.policy_cost) AS policy_cost,
+        if(r.run_id != '', r.markup, t.markup) AS markup,
+        if(r.run_id != '', r.charge, t.charge) AS charge,
+        if(r.run_id != '', r.absorbed, t.absorbed) AS absorbed,
+        if(r.run_id != '', r.absorbed_to, t.absorbed_to) AS absorbed_to),
+    if(r.run_id != '', r.rate_card_id, t.prices_id) AS rate_card_id,
+    if(r.run_id != '', r.list_cost, t.policy_cost) AS list_cost,
+    if(r.run_id != '', r.provider_cost, t.policy_cost) AS provider_cost,
+    if(r.run_id != '', r.token_cost, t.policy_cost - t.policy_cost) AS token_cost,
+    if(r.run_id != '', r.model_cost, t.policy_cost - t.policy_cost) AS model_cost,
+    r.run_id AS correction_run,
+    r.cause AS correction_cause,
+    r.reason AS correction_reason,
+    r.committed_hour AS correction_hour
 FROM
 (
-    SELECT *, row_number() OVER (PARTITION BY gateway_id, decision_id ORDER BY version DESC) AS place
+    SELECT
+        *,
+        row_number() OVER (PARTITION BY gateway_id, decision_id ORDER BY version DESC, content_hash DESC) AS place
     FROM policy_facts
-)
-WHERE place = 1;
+    WHERE posted_hour <= {through:DateTime64(6, 'UTC')}
+) AS t
+LEFT JOIN
+(
+    SELECT * FROM replacements_as_of(through = {through:DateTime64(6, 'UTC')}) WHERE target = 'decision'
+) AS r
+ON t.gateway_id = r.gateway_id AND t.decision_id = r.request_id AND t.content_hash = r.response_hash
+WHERE t.place = 1
+SETTINGS join_use_nulls = 0;
 
--- What is charged, line by line: every attempt and every decision once. The basis of all chargeback views.
-CREATE OR REPLACE VIEW charge_lines AS
+CREATE OR REPLACE VIEW decisions AS SELECT * FROM decisions_as_of(through = '2299-12-31 23:00:00');
+
+-- What is charged, line by line, from facts: every attempt once.
+CREATE OR REPLACE VIEW usage_lines_as_of AS
 SELECT
     'usage' AS kind,
-    usage_hour, posted_hour, gateway_id, request_id, attempt, tenant_id, app_id, workload_id, cost_centre,
-    business_unit, organisation, evidence_grade, attribution, provider, model, served_model, purpose, status,
-    attempt_role, usage_source, latency_us, latency_class,
+    usage_hour, posted_hour, gateway_id, request_id, '' AS decision_id, attempt, response_hash,
+    tenant_id, app_id, workload_id, cost_centre, business_unit, organisation, evidence_grade, attribution,
+    provider, model, served_model, purpose, status, attempt_role, usage_source, latency_us, latency_class,
     '' AS policy_id, '' AS policy_version, '' AS outcome,
     input_text_uncached, input_text_cache_read, input_text_cache_write_5m, input_text_cache_write_1h,
     input_audio_uncached, input_audio_cache_read, input_image_uncached, input_image_cache_read, output_text_visible,
     output_text_reasoning, output_audio_visible, output_image_visible,
-    input_tokens, output_tokens, images, media_ms, searches, tool_calls,
-    price_status, currency, plan_id, list_cost, provider_cost, token_cost, model_cost, policy_cost, markup,
-    charge, absorbed, absorbed_to, retry_cost
-FROM attempts
-UNION ALL
+    toInt64(input_tokens) AS input_tokens, toInt64(output_tokens) AS output_tokens,
+    images, media_ms, searches, tool_calls,
+    price_status, currency, rate_card_id, plan_id,
+    list_cost, provider_cost, token_cost, model_cost, policy_cost, markup, charge, absorbed, absorbed_to, retry_cost,
+    correction_run, correction_cause, correction_reason, correction_hour
+FROM attempts_as_of(through = {through:DateTime64(6, 'UTC')});
+
+-- And every decision once.
+CREATE OR REPLACE VIEW decision_lines_as_of AS
 SELECT
     'decision' AS kind,
-    usage_hour, posted_hour, gateway_id, request_id, attempt, tenant_id, app_id, workload_id, cost_centre,
-    business_unit, organisation, evidence_grade, attribution,
+    usage_hour, posted_hour, gateway_id, request_id, decision_id, attempt, content_hash AS response_hash,
+    tenant_id, app_id, workload_id, cost_centre, business_unit, organisation, evidence_grade, attribution,
     '' AS provider, '' AS model, '' AS served_model, 'policy_evaluation' AS purpose, '' AS status,
     '' AS attempt_role, '' AS usage_source, latency_us, '' AS latency_class,
     policy_id, policy_version, outcome,
-    NULL AS input_text_uncached, NULL AS input_text_cache_read,
-    NULL AS input_text_cache_write_5m, NULL AS input_text_cache_write_1h,
-    NULL AS input_audio_uncached, NULL AS input_audio_cache_read,
-    NULL AS input_image_uncached, NULL AS input_image_cache_read,
-    NULL AS output_text_visible, NULL AS output_text_reasoning,
-    NULL AS output_audio_visible, NULL AS output_image_visible,
-    0 AS input_tokens, 0 AS output_tokens, NULL AS images, NULL AS media_ms, NULL AS searches, NULL AS tool_calls,
-    price_status, currency, plan_id, policy_cost AS list_cost, policy_cost AS provider_cost,
-    policy_cost - policy_cost AS token_cost, policy_cost - policy_cost AS model_cost, policy_cost, markup,
-    charge, absorbed, absorbed_to, charge - charge AS retry_cost
-FROM decisions;
+    NULL::Nullable(Int64) AS input_text_uncached, NULL::Nullable(Int64) AS input_text_cache_read,
+    NULL::Nullable(Int64) AS input_text_cache_write_5m, NULL::Nullable(Int64) AS input_text_cache_write_1h,
+    NULL::Nullable(Int64) AS input_audio_uncached, NULL::Nullable(Int64) AS input_audio_cache_read,
+    NULL::Nullable(Int64) AS input_image_uncached, NULL::Nullable(Int64) AS input_image_cache_read,
+    NULL::Nullable(Int64) AS output_text_visible, NULL::Nullable(Int64) AS output_text_reasoning,
+    NULL::Nullable(Int64) AS output_audio_visible, NULL::Nullable(Int64) AS output_image_visible,
+    toInt64(0) AS input_tokens, toInt64(0) AS output_tokens,
+    NULL::Nullable(Int64) AS images, NULL::Nullable(Int64) AS media_ms,
+    NULL::Nullable(Int64) AS searches, NULL::Nullable(Int64) AS tool_calls,
+    price_status, currency, rate_card_id, plan_id,
+    list_cost, provider_cost, token_cost, model_cost, policy_cost, markup, charge, absorbed, absorbed_to,
+    charge - charge AS retry_cost,
+    correction_run, correction_cause, correction_reason, correction_hour
+FROM decisions_as_of(through = {through:DateTime64(6, 'UTC')});
+
+-- The ledger: what canonical seals hold, each entry once. Reversals and replacements are entries like any other.
+CREATE OR REPLACE VIEW ledger_entries AS
+SELECT * FROM ledger FINAL
+WHERE seal_id IN (SELECT seal_id FROM seals) AND posted_hour <= (SELECT max(posted_hour) FROM seals);
+
+-- What the ledger holds of each attempt and decision: entries that nothing has taken back, and free corrections.
+CREATE OR REPLACE VIEW sealed_lines_as_of AS
+SELECT * FROM ledger_entries
+WHERE posted_hour <= {through:DateTime64(6, 'UTC')}
+    AND reverses = ''
+    AND (seal_id, entry) NOT IN
+    (
+        SELECT splitByChar(':', reverses)[1], toInt64(splitByChar(':', reverses)[2])
+        FROM ledger_entries
+        WHERE posted_hour <= {through:DateTime64(6, 'UTC')} AND reverses != ''
+    );
+
+-- What is charged, line by line: every attempt, every decision and every free correction once. The basis of all
+-- chargeback views. Requests with a row in an hour that is not sealed yet are read from the facts, all others from the
+-- ledger. `posting_period`: the month in which it was booked; '' while it is not sealed.
+CREATE OR REPLACE VIEW charge_lines AS
+WITH
+    (SELECT max(posted_hour) FROM seals) AS sealed_hour,
+    sealed_hour = toDateTime64(0, 6, 'UTC') AS nothing_sealed
+SELECT * EXCEPT (correction_run, correction_cause, correction_reason, correction_hour), '' AS posting_period
+FROM usage_lines_as_of(through = '2299-12-31 23:00:00')
+WHERE nothing_sealed OR (gateway_id, request_id) IN
+(
+    SELECT gateway_id, request_id FROM usage_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
+)
+UNION ALL
+SELECT * EXCEPT (correction_run, correction_cause, correction_reason, correction_hour), '' AS posting_period
+FROM decision_lines_as_of(through = '2299-12-31 23:00:00')
+WHERE nothing_sealed OR (gateway_id, decision_id) IN
+(
+    SELECT gateway_id, decision_id FROM policy_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
+)
+UNION ALL
+SELECT
+    kind,
+    usage_hour, posted_hour, gateway_id, request_id, decision_id, attempt, response_hash,
+    tenant_id, app_id, workload_id, cost_centre, business_unit, organisation, evidence_grade, attribution,
+    provider, model, served_model, purpose, status, attempt_role, usage_source, latency_us, latency_class,
+    policy_id, policy_version, outcome,
+    input_text_uncached, input_text_cache_read, input_text_cache_write_5m, input_text_cache_write_1h,
+    input_audio_uncached, input_audio_cache_read, input_image_uncached, input_image_cache_read, output_text_visible,
+    output_text_reasoning, output_audio_visible, output_image_visible, input_tokens, output_tokens,
+    images, media_ms, searches, tool_calls,
+    price_status, currency, rate_card_id, plan_id,
+    list_cost, provider_cost, token_cost, model_cost, policy_cost, markup, charge, absorbed, absorbed_to, retry_cost,
+    posting_period
+FROM sealed_lines_as_of(through = '2299-12-31 23:00:00')
+WHERE posted_hour <= sealed_hour
+    AND NOT (kind = 'usage' AND (gateway_id, request_id) IN
+    (
+        SELECT gateway_id, request_id FROM usage_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
+    ))
+    AND NOT (kind = 'decision' AND (gateway_id, decision_id) IN
+    (
+        SELECT gateway_id, decision_id FROM policy_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
+    ));
+
+-- What was booked in each month and why: all entries of the ledger, so that a month that was closed never changes.
+CREATE OR REPLACE VIEW postings AS
+SELECT
+    posting_period, usage_period, cause, tenant_id, app_id, workload_id, cost_centre, provider, model, purpose, currency,
+    countIf(reverses = '') AS entries,
+    countIf(reverses != '') AS reversals,
+    sum(l.input_tokens) AS input_tokens,
+    sum(l.output_tokens) AS output_tokens,
+    sum(l.list_cost) AS list_cost,
+    sum(l.provider_cost) AS provider_cost,
+    sum(l.token_cost) AS token_cost,
+    sum(l.model_cost) AS model_cost,
+    sum(l.policy_cost) AS policy_cost,
+    sum(l.markup) AS markup,
+    sum(l.charge) AS charge,
+    sum(l.absorbed) AS absorbed,
+    sum(l.retry_cost) AS retry_cost,
+    min(posted_hour) AS first_posted_hour,
+    max(posted_hour) AS last_posted_hour
+FROM ledger_entries AS l
+GROUP BY
+    posting_period, usage_period, cause, tenant_id, app_id, workload_id, cost_centre, provider, model, purpose, currency;
 
 -- Chargeback by the period in which usage began (UTC). A request that used two models counts in the rows of both:
 -- across rows, count requests from `charge_lines`. `retry_cost` and `late_charge` (posted after its own hour) are parts
