@@ -28,6 +28,9 @@ class Batch:
     size: int = 0
     value: bytes = b""
     closed: bool = False
+    attestation: bytes | None = None
+    weight: int = 0
+    """Bytes that it holds of the publisher's window, from its first try to its delivery."""
     failures: int = 0
 
     def halves(self) -> tuple[Batch, Batch]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+from gatemeter.producers.attestation import Attestor
 from gatemeter.producers.batching import ENVELOPE_BYTES
 from gatemeter.producers.complaints import Complaints
 from gatemeter.producers.events import Event, PolicyEvent, RequestEvent, ResponseEvent, now_us
@@ -32,6 +33,7 @@ from gatemeter.producers.spool import Spool
 from gatemeter.producers.transport import KafkaTransport, Transport
 from gatemeter.producers.validation import InvalidEvent, spool_form
 from gatemeter.schemas import limits
+from gatemeter.schemas.signing import OperatorKey
 
 _log: Final = logging.getLogger(__name__)
 MAX_SPOOLED_BYTES: Final = limits.MAX_BATCH_BYTES - ENVELOPE_BYTES
@@ -70,7 +72,13 @@ class CloseReport:
 class _Run:
     """What belongs to one process: an epoch, its spool and its thread. A forked child gets another."""
 
-    def __init__(self, settings: EmitterSettings, complaints: Complaints, connect: Callable[[], Transport]) -> None:
+    def __init__(
+        self,
+        settings: EmitterSettings,
+        complaints: Complaints,
+        connect: Callable[[], Transport],
+        attestation_key: OperatorKey | None,
+    ) -> None:
         self.epoch = new_epoch()
         self.folder: EpochFolder | None = None
         self._fsync = settings.spool_mode == "fsync"
@@ -87,13 +95,23 @@ class _Run:
             complaints=complaints,
         )
         self._settings = settings
-        self.publisher = Publisher(self.spool, settings, connect=connect, inherit=self._inherit, complaints=complaints)
+        self.publisher = Publisher(
+            self.spool,
+            settings,
+            connect=connect,
+            inherit=self._inherit,
+            complaints=complaints,
+            attestor=self._attestor(attestation_key),
+        )
         self.publisher.start()
 
     def _new_segment(self, number: int) -> Segment:
         if self.folder is None:
             return MemorySegment(number)
         return FileSegment.create(self.folder.path / f"{number:08d}.seg", number, fsync=self._fsync)
+
+    def _attestor(self, key: OperatorKey | None) -> Attestor | None:
+        return None if key is None else Attestor(key, self._settings.gateway_id, self.epoch, self._settings.topic)
 
     def _inherit(self) -> list[Inherited]:
         root = self._settings.spool_folder
@@ -116,7 +134,7 @@ class _Run:
             self.folder.remove()
         elif self.folder is not None:
             if self.spool.partitions:
-                write_end(self.folder, *self.spool.end())
+                write_end(self.folder, self.spool)
             self.folder.release()
         return undelivered, inherited
 
@@ -146,7 +164,8 @@ class Emitter:
         self._refused_at_close = 0
         self._report: CloseReport | None = None
         self._start_lock = threading.RLock()
-        self._run: _Run | None = _Run(settings, self._complaints, self._connect)
+        self._attestation_key = settings.attestation_key()
+        self._run: _Run | None = self._new_run()
         _EMITTERS.add(self)
 
     def _kafka(self) -> Transport:
@@ -198,26 +217,30 @@ class Emitter:
         """The run of a forked child, begun by its first event; None after `close`."""
         with self._start_lock:
             if self._run is None and self._report is None:
-                self._run = _Run(self.settings, self._complaints, self._connect)
+                self._run = self._new_run()
             return self._run
+
+    def _new_run(self) -> _Run:
+        return _Run(self.settings, self._complaints, self._connect, self._attestation_key)
 
     @property
     def epoch(self) -> str:
         """The epoch of this process; '' before the first event after a fork and after `close`."""
-        return self._run.epoch if self._run is not None else ""
+        run = self._run
+        return run.epoch if run is not None else ""
 
     def counters(self) -> EmitterCounters:
         """Totals over all partitions."""
-        if self._report is not None:
-            return self._report.counters._replace(invalid=self._invalid, dropped=self._closed_dropped())
-        if self._run is None:
+        run, report = self._run, self._report  # each once: `close` and a fork change them beside us
+        if report is not None:
+            return report.counters._replace(invalid=self._invalid, dropped=self._closed_dropped(report))
+        if run is None:
             return EmitterCounters(0, 0, 0, self._refused, self._invalid)
-        emitted, spooled, dropped = self._run.spool.totals()
+        emitted, spooled, dropped = run.spool.totals()
         return EmitterCounters(emitted, spooled, emitted - spooled, dropped + self._refused, self._invalid)
 
-    def _closed_dropped(self) -> int:
-        assert self._report is not None
-        return self._report.counters.dropped + self._refused - self._refused_at_close
+    def _closed_dropped(self, report: CloseReport) -> int:
+        return report.counters.dropped + self._refused - self._refused_at_close
 
     def close(self, timeout_s: float = 10.0) -> CloseReport:
         """Delivers what is spooled, within `timeout_s`, tells the processors that the epoch is over, and reports.

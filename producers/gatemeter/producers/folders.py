@@ -4,12 +4,14 @@
     <spool folder>/<epoch>/00000000.seg segments (`segments.py`); `end` where the emitter was closed in order
 
 So any number of processes share one spool folder and never one epoch. The lock is taken before the folder is made and
-removed after it, so a folder without a locked lock file belongs to a dead process.
+removed after it, so a folder without a locked lock file belongs to a dead process, and so does a lock file without a
+folder that nobody holds.
 """
 
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Final
 
 SEGMENT_GLOB: Final = "*.seg"
 END_FILE: Final = "end"
+DAMAGED_SUFFIX: Final = ".damaged"
 
 
 class EpochFolder:
@@ -40,6 +43,7 @@ class EpochFolder:
     @classmethod
     def abandoned(cls, root: Path) -> Iterator[EpochFolder]:
         """Locks and yields, one by one, the epochs whose processes are dead, oldest first."""
+        _remove_lone_locks(root)
         for path in sorted(entry for entry in root.iterdir() if entry.is_dir()):
             lock = _try_lock(root / f"{path.name}.lock")
             if lock is None:
@@ -52,6 +56,11 @@ class EpochFolder:
     def segments(self) -> list[Path]:
         """Segment files in order."""
         return sorted(self.path.glob(SEGMENT_GLOB))
+
+    @property
+    def first_damaged(self) -> float:
+        """Lowest number of a segment that was set aside; infinite where none was."""
+        return min((int(path.stem) for path in self.path.glob(f"*{DAMAGED_SUFFIX}")), default=math.inf)
 
     def release(self) -> None:
         """Leaves the epoch to whoever comes next. Calling it twice is harmless."""
@@ -69,11 +78,30 @@ class EpochFolder:
         self.release()
 
 
+def _remove_lone_locks(root: Path) -> None:
+    """Of processes that died before they had made their folder or after they had removed it."""
+    for path in root.glob("*.lock"):
+        if path.with_suffix("").is_dir():
+            continue
+        lock = _try_lock(path)
+        if lock is not None:
+            if not path.with_suffix("").is_dir():
+                path.unlink(missing_ok=True)
+            os.close(lock)
+
+
 def _try_lock(path: Path) -> int | None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    """The locked file that is at `path` now: one that was removed while it was being locked protects nothing."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        try:
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass
         os.close(descriptor)
-        return None
-    return descriptor

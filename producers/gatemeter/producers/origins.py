@@ -112,11 +112,14 @@ class Origin:
         """A segment was read as far as it goes."""
 
     def _damaged(self, held: Held) -> None:
-        """The rest is set aside; so are later unnumbered segments, whose sequences depended on it."""
+        """The rest is set aside; so are later unnumbered segments, whose sequences depended on it.
+
+        The last one first: whatever a crash leaves is numbered as before.
+        """
         lost = [held]
         if not held.numbered:
             lost += [entry for entry in self.held[self.held.index(held) + 1 :] if not entry.numbered]
-        for entry in lost:
+        for entry in lost[::-1]:
             entry.segment.set_aside()
             entry.segment.size = entry.offset
 

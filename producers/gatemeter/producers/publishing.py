@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from gatemeter.producers.attestation import Attestor
 from gatemeter.producers.batching import Batch, Batcher
 from gatemeter.producers.complaints import Complaints
 from gatemeter.producers.encoding import UnknownForm
@@ -59,6 +60,7 @@ class Publisher(threading.Thread):
         connect: Callable[[], Transport],
         inherit: Callable[[], list[Inherited]],
         complaints: Complaints,
+        attestor: Attestor | None = None,
     ) -> None:
         super().__init__(name="gatemeter-publisher", daemon=True)
         self.work = Work()
@@ -69,6 +71,7 @@ class Publisher(threading.Thread):
         self._connect = connect
         self._inherit = inherit
         self._complaints = complaints
+        self._attestor = attestor
         self._batcher = Batcher(
             max_events=settings.batch_events, max_bytes=settings.batch_bytes, linger_s=settings.linger_ms / 1000
         )
@@ -77,7 +80,7 @@ class Publisher(threading.Thread):
         self._blocked: set[str] = set()
         self._retries: list[tuple[float, int, Batch]] = []
         self._tickets = itertools.count()
-        self._in_flight_bytes = 0
+        self._window_bytes = 0
         self._next_heartbeat_s = self._next_learn_s = self._next_take_over_s = self._next_renew_s = 0.0
         self._charges: dict[str, int] = {}
         self._deadline_s: float | None = None
@@ -164,17 +167,22 @@ class Publisher(threading.Thread):
 
     def _fill(self, now_s: float) -> bool:
         """Takes events into batches, at most so many; whether there were any."""
+        if self._window_bytes > _WINDOW_BYTES:
+            return False
         taken = 0
+        attestor = self._attestor
         for origin in self._origins():
             try:
                 for event in origin.take():
                     taken += 1
+                    if attestor is not None and origin is self._spool:
+                        attestor.add(event.partition, event.sequence, event.item[-codec.CONTENT_HASH_LENGTH :])
                     full = self._batcher.add(origin, event, now_s)
                     if full is not None:
                         self._send(full)
                     self._pace.breathe()
-                    if taken >= _EVENTS_A_ROUND or self._in_flight_bytes > _WINDOW_BYTES:
-                        return self._in_flight_bytes <= _WINDOW_BYTES
+                    if taken >= _EVENTS_A_ROUND or self._window_bytes > _WINDOW_BYTES:
+                        return self._window_bytes <= _WINDOW_BYTES
             except UnknownForm as error:
                 self._block(origin, error)
             except Damaged as error:
@@ -195,7 +203,9 @@ class Publisher(threading.Thread):
             (signing.KID_HEADER, self._settings.kid.encode()),
             (signing.MAC_HEADER, signing.mac(self._settings.secret, batch.value)),
         ]
-        self._in_flight_bytes += len(batch.value)
+        if not batch.weight:
+            batch.weight = len(batch.value)
+            self._window_bytes += batch.weight
         try:
             self._connected().send(
                 batch.origin.topic,
@@ -206,13 +216,14 @@ class Publisher(threading.Thread):
                 done=partial(self._done, batch),
             )
         except TransportBusy:
-            self._in_flight_bytes -= len(batch.value)
             self._retry(batch, 0.05)
         except TransportBroken as error:
-            self._in_flight_bytes -= len(batch.value)
             self._retry(batch, 1.0)
             self._complaints.say(_log, "a new connection to Kafka is made: %s", error)
             self._disconnect()
+        except Exception:
+            self._retry(batch, 1.0)  # whatever it was, its events must not be forgotten
+            raise
         self._pace.breathe()
 
     def _encoded(self, batch: Batch) -> bytes:
@@ -227,23 +238,30 @@ class Publisher(threading.Thread):
             "sent_at": now_us(),
             "counters": counters._asdict(),
             "closed": batch.closed,
-            "attestation": None,
+            "attestation": batch.attestation,
         }
         return codec.encode_batch(envelope, batch.items)
 
     def _done(self, batch: Batch, outcome: Outcome) -> None:
-        """The delivery callback."""
-        self._in_flight_bytes -= len(batch.value)
+        """The delivery callback. What is sent again keeps its place in the window."""
         if outcome is Outcome.DELIVERED:
+            self._leave_window(batch)
             self._delivered(batch)
             return
         self.work.failures += 1
         if outcome is Outcome.TOO_LARGE and len(batch.items) > 1:
+            self._leave_window(batch)
             for half in batch.halves():
                 self._retry(half, 0.0)
-        elif batch.items or batch.closed:
+        elif batch.items or batch.closed or batch.attestation is not None:
             batch.failures += 1
             self._retry(batch, min(_SLOWEST_RETRY_SECONDS, 0.25 * 2.0 ** min(batch.failures, 10)))
+        else:
+            self._leave_window(batch)
+
+    def _leave_window(self, batch: Batch) -> None:
+        self._window_bytes -= batch.weight
+        batch.weight = 0
 
     def _delivered(self, batch: Batch) -> None:
         self.work.delivered_batches += 1
@@ -262,11 +280,22 @@ class Publisher(threading.Thread):
         if now_s < self._next_heartbeat_s or not self._spool.partitions or self._deadline_s is not None:
             return
         self._next_heartbeat_s = now_s + self._settings.heartbeat_seconds
+        if self._attestor is not None:  # what is attested goes first, so that it is there when the statement comes
+            for batch in self._batcher.drain():
+                self._send(batch)
         self._send_empty(self._spool, closed=False)
 
     def _send_empty(self, origin: Origin, *, closed: bool) -> None:
+        """A heartbeat or closing batch for each partition; what is attested goes with it, the last word last."""
         for partition in range(origin.partitions):
-            self._send(Batch(origin, partition, origin.next_sequences[partition], 0.0, closed=closed))
+            attested: list[bytes] = []
+            if self._attestor is not None and origin is self._spool:
+                attested = self._attestor.envelopes(partition, closing=closed)
+            sequence = origin.next_sequences[partition]
+            for attestation in attested[:-1]:
+                self._send(Batch(origin, partition, sequence, 0.0, attestation=attestation))
+            last = attested[-1] if attested else None
+            self._send(Batch(origin, partition, sequence, 0.0, closed=closed, attestation=last))
 
     # --- afterwards ---
 
@@ -283,7 +312,7 @@ class Publisher(threading.Thread):
                 if origin.epoch in self._charges:
                     self._charges[origin.epoch] -= size
                     spool.charge(-size)
-            if origin.is_settled:
+            if origin.is_settled and origin.partitions:
                 self._settle(origin)
 
     def _keep_house(self, step: Callable[[], None]) -> None:

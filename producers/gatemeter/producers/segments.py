@@ -18,6 +18,8 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from gatemeter.producers.folders import DAMAGED_SUFFIX
+
 MAGIC: Final = b"gmseg1\r\n"
 UNNUMBERED: Final = -1
 CHUNK_BYTES: Final = 64 * 1024
@@ -175,7 +177,7 @@ class FileSegment:
     def set_aside(self) -> None:
         """Closes and renames the file, so that nobody takes it for readable and nothing is lost."""
         self.close()
-        self.path.rename(self.path.with_suffix(".damaged"))
+        self.path.rename(self.path.with_suffix(DAMAGED_SUFFIX))
 
 
 def sync_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ from gatemeter.schemas.partitions import EVENTS_TOPIC
 GATEWAY_KINDS: Final = ("api_gateway", "inference_proxy", "agent_runtime", "policy_point")
 SPOOL_MODES: Final = ("process", "memory", "fsync")
 _PREFIX: Final = "GATEMETER_"
+_PATHS: Final = ("spool_folder", "attestation_key_file")
 
 
 class SettingsError(ValueError):
@@ -32,7 +33,8 @@ class EmitterSettings:
     process), fsync (and of the machine), memory (neither). `max_spool_bytes`: default 256 MiB; what exceeds it is
     refused and counted. `segment_bytes`: default 4 MiB, at most a quarter of the former. A batch is sent when its first
     event is `linger_ms` old (250), or before it exceeds `batch_bytes` (64 KiB) or `batch_events` (1,000).
-    `heartbeat_seconds`: 30. `kafka`: further settings of librdkafka, e.g. for TLS and SASL.
+    `heartbeat_seconds`: 30. `kafka`: further settings of librdkafka, e.g. for TLS and SASL. `attestation_key_file`:
+    the private Ed25519 key with which heartbeats attest what was sent; without it nothing is attested.
     """
 
     bootstrap: str
@@ -50,6 +52,7 @@ class EmitterSettings:
     batch_events: int = limits.MAX_EVENTS_PER_BATCH
     heartbeat_seconds: int = 30
     kafka: Mapping[str, str | int] = field(default_factory=dict, repr=False)
+    attestation_key_file: Path | None = None
 
     def __post_init__(self) -> None:
         self._texts()
@@ -78,15 +81,25 @@ class EmitterSettings:
             if getattr(self, name) not in accepted:
                 raise SettingsError(f"{name}: must be one of {', '.join(accepted)}, got {getattr(self, name)!r}")
 
+    def attestation_key(self) -> signing.OperatorKey | None:
+        """The key in `attestation_key_file`, None where none is set. Raises `SettingsError`."""
+        if self.attestation_key_file is None:
+            return None
+        try:
+            return signing.OperatorKey.load(self.attestation_key_file)
+        except signing.SecretsError as error:
+            raise SettingsError(f"attestation_key_file: {error}") from error
+
     @classmethod
     def from_environment(cls, **given: Any) -> EmitterSettings:
         """Reads GATEMETER_BOOTSTRAP, _GATEWAY_ID, _GATEWAY_KIND, _KID, _SECRETS_FILE (`gatemeter gateways add` writes
-        it), _TOPIC, _SPOOL_FOLDER, _SPOOL_MODE and _MAX_SPOOL_BYTES; what is `given` goes first."""
+        it), _TOPIC, _SPOOL_FOLDER, _SPOOL_MODE, _MAX_SPOOL_BYTES and _ATTESTATION_KEY_FILE; what is `given` goes
+        first."""
         values = dict(given)
-        for name in ("bootstrap", "gateway_id", "gateway_kind", "kid", "topic", "spool_folder", "spool_mode"):
+        for name in (*("bootstrap", "gateway_id", "gateway_kind", "kid", "topic", "spool_mode"), *_PATHS):
             text = os.environ.get(_PREFIX + name.upper())
             if text and name not in values:
-                values[name] = Path(text) if name == "spool_folder" else text
+                values[name] = Path(text) if name in _PATHS else text
         size = os.environ.get(_PREFIX + "MAX_SPOOL_BYTES")
         if size and "max_spool_bytes" not in values:
             if not size.isdecimal():

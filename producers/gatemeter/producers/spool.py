@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from gatemeter.producers.complaints import Complaints
@@ -28,7 +29,7 @@ _FORM: Final = {kind: list(names) for kind, names in FIELDS.items()}
 class Spool(Origin):
     """Thread-safe. `new_segment` makes an empty segment from its number; it may raise `OSError`.
 
-    A signal handler or finalizer that emits while its own thread is inside `append` is served when that append ends.
+    A signal handler or finalizer that emits while its own thread is inside the spool is served when that call ends.
     """
 
     def __init__(
@@ -147,6 +148,18 @@ class Spool(Origin):
 
     # --- the publishing thread's side ---
 
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Holds the lock, also against a finalizer in this very thread: what it emits is appended at the end."""
+        with self._lock:
+            self._busy = True
+            try:
+                yield
+                while self._reentered:
+                    self._append(*self._reentered.pop(0))
+            finally:
+                self._busy = False
+
     def learn(self, partitions: int) -> None:
         """Numbers what was accepted so far and begins a numbered segment.
 
@@ -156,7 +169,7 @@ class Spool(Origin):
         while len(self._crcs) - counted > 1000:
             counts[self._crcs[counted] % partitions] += 1
             counted += 1
-        with self._lock:
+        with self._undisturbed():
             for crc in self._crcs[counted:]:
                 counts[crc % partitions] += 1
             self.next_sequences = counts
@@ -191,7 +204,7 @@ class Spool(Origin):
 
     def renew(self) -> None:
         """Seals the current segment where all its events are delivered, so that it can be freed."""
-        with self._lock:
+        with self._undisturbed():
             if self._current.done and self._current.offset > self._first_offset(self._current):
                 self._begin_segment()
 
@@ -200,7 +213,7 @@ class Spool(Origin):
         return len(header_bytes(held.header))
 
     def _damaged(self, held: Held) -> None:
-        with self._lock:
+        with self._undisturbed():
             if held is self._current:
                 self._begin_segment()
             super()._damaged(held)

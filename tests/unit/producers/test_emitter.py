@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gatemeter.producers import Emitter
 from gatemeter.producers.emitter import MAX_SPOOLED_BYTES
-from gatemeter.producers.transport import Outcome
+from gatemeter.producers.origins import Origin
+from gatemeter.producers.transport import Outcome, TransportBroken, TransportBusy
+from gatemeter.schemas import codec
 from gatemeter.schemas.partitions import partition_of
 from support.producers import FakeTransport, request, request_ids, response, sequences, settings, wait_until
 
@@ -180,7 +184,11 @@ def test_an_event_emitted_from_within_the_call_is_kept(tmp_path: Path, monkeypat
     emitter = Emitter(settings(tmp_path), connect=transport)
     write, inner = os.pwrite, request()
 
+    caller = threading.get_ident()
+
     def write_with_a_signal_handler_in_between(descriptor: int, data: bytes, offset: int) -> int:
+        if threading.get_ident() != caller:  # the publishing thread begins its segments as it likes
+            return write(descriptor, data, offset)
         monkeypatch.setattr(os, "pwrite", write)
         assert emitter.request(inner)
         return write(descriptor, data, offset)
@@ -270,3 +278,142 @@ def test_a_request_id_that_is_no_text_is_refused_and_takes_no_number() -> None:
     report = emitter.close(10)
     assert (report.undelivered, report.counters.emitted, report.counters.invalid) == (0, 2, 1)
     assert sequences(transport.sent) == {(transport.sent[0].batch["epoch"], 0): [0, 1]}
+
+
+def test_what_a_finalizer_emits_while_events_are_numbered_gets_a_number_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = FakeTransport(partitions=1)
+    transport.up = False
+    emitter = Emitter(settings(tmp_path), connect=transport)
+    for _ in range(10):
+        emitter.request(request())
+    learn, late = Origin.learn, request()
+
+    def learn_with_a_finalizer(origin: Origin, partitions: int) -> None:
+        assert emitter.request(late)
+        learn(origin, partitions)
+
+    monkeypatch.setattr(Origin, "learn", learn_with_a_finalizer)
+    transport.up = True
+    wait_until(lambda: emitter.counters().delivered == 11)
+    emitter.request(request())
+    assert emitter.close(10).undelivered == 0
+    assert late.request_id in request_ids(transport.sent)
+    assert list(sequences(transport.sent).values()) == [list(range(12))]
+
+
+def test_batches_that_wait_for_another_try_keep_their_place_in_the_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatemeter.producers.publishing._WINDOW_BYTES", 50_000)
+    transport = FakeTransport(partitions=1)
+    emitter = Emitter(settings(tmp_path, batch_bytes=2_000, linger_ms=0), connect=transport)
+    wait_until(lambda: transport.sent)
+    transport.refuse = [Outcome.FAILED] * 1_000_000
+    for _ in range(2_000):
+        assert emitter.request(request(model="m" * 100))
+    run = emitter._run
+    assert run is not None
+    wait_until(lambda: run.publisher.work.failures > 60)
+    waiting = sum(len(batch.value) for _, _, batch in tuple(run.publisher._retries))
+    assert 0 < waiting < 60_000
+    transport.refuse = []
+    wait_until(lambda: emitter.counters().delivered == 2_000, 40)
+    assert emitter.close(10).undelivered == 0
+    assert run.publisher._window_bytes == 0
+    assert sorted(sequences(transport.sent).popitem()[1]) == list(range(2_000))
+
+
+def test_a_full_queue_to_kafka_is_waited_for(tmp_path: Path) -> None:
+    class Busy(FakeTransport):
+        refusals = 30
+
+        def send(self, *place: Any, **record: Any) -> None:
+            if self.refusals:
+                self.refusals -= 1
+                raise TransportBusy
+            super().send(*place, **record)
+
+    transport = Busy(partitions=1)
+    emitter = Emitter(settings(tmp_path, batch_events=10), connect=transport)
+    for _ in range(200):
+        emitter.request(request())
+    assert emitter.close(20).undelivered == 0
+    assert [sorted(numbers) for numbers in sequences(transport.sent).values()] == [list(range(200))]
+
+
+def test_a_transport_that_cannot_be_made_again_costs_no_batch(tmp_path: Path) -> None:
+    class Breaking(FakeTransport):
+        broken = 0
+
+        def __call__(self) -> FakeTransport:
+            if 0 < self.broken < 4:
+                self.broken += 1
+                raise OSError("no thread for the client")
+            return self
+
+        def send(self, *place: Any, **record: Any) -> None:
+            if record["value"] and not self.broken and codec.decode(record["value"]).datum["events"]:
+                self.broken = 1
+                raise TransportBroken("fenced")
+            super().send(*place, **record)
+
+    transport = Breaking(partitions=1)
+    emitter = Emitter(settings(tmp_path, batch_events=10), connect=transport)
+    for _ in range(100):
+        emitter.request(request())
+    wait_until(lambda: emitter.counters().delivered == 100, 20)
+    assert emitter.close(10).undelivered == 0
+    assert [sorted(numbers) for numbers in sequences(transport.sent).values()] == [list(range(100))]
+
+
+def test_a_disk_without_room_is_counted_in_heartbeats_and_forgotten_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = FakeTransport(partitions=2)
+    emitter = Emitter(settings(tmp_path, heartbeat_seconds=1, segment_bytes=4096), connect=transport)
+    wait_until(lambda: len(transport.sent) == 2)
+    write = os.pwrite
+
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    refused = [emitter.request(request()) for _ in range(100)]
+    assert not any(refused)
+    before = len(transport.sent)
+
+    def dropped() -> int:
+        newest = {record.partition: record.batch["counters"]["dropped"] for record in tuple(transport.sent)[before:]}
+        return sum(newest.values())
+
+    wait_until(lambda: dropped() == 100)
+    monkeypatch.setattr(os, "pwrite", write)
+    assert all(emitter.request(request()) for _ in range(100))
+    report = emitter.close(10)
+    assert (report.undelivered, report.counters.emitted, report.counters.dropped) == (0, 100, 100)
+    assert all(numbers == list(range(len(numbers))) for numbers in sequences(transport.sent).values())
+
+
+def test_counters_and_epoch_may_be_read_while_another_thread_closes() -> None:
+    for _ in range(50):
+        emitter = Emitter(settings(None), connect=FakeTransport())
+        failures: list[Exception] = []
+        ended = threading.Event()
+
+        def look(emitter: Emitter = emitter, failures: list[Exception] = failures, ended: Any = ended) -> None:
+            while not ended.is_set():
+                try:
+                    emitter.counters()
+                    assert emitter.epoch is not None
+                except Exception as error:  # noqa: BLE001
+                    failures.append(error)
+                    return
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        emitter.close(5)
+        ended.set()
+        thread.join()
+        assert failures == []

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from gatemeter.producers import Emitter
+from gatemeter.producers.complaints import Complaints
+from gatemeter.producers.emitter import new_epoch
+from gatemeter.producers.encoding import request_id_of
 from gatemeter.producers.folders import EpochFolder
+from gatemeter.producers.segments import FileSegment, read_header, read_records
+from gatemeter.producers.spool import Spool
+from gatemeter.producers.validation import spool_form
 from support.producers import FakeTransport, request, request_ids, sequences, settings, wait_until
 
 
@@ -174,3 +180,98 @@ def test_a_forked_child_goes_on_under_its_own_epoch(tmp_path: Path) -> None:
     emitter.request(request())
     assert emitter.close(10).counters[:3] == (2, 0, 2)
     assert not list(tmp_path.iterdir())
+
+
+def leave(folder: Path, events: int) -> Path:
+    """The spool of a process that died before it knew Kafka."""
+    epoch = new_epoch()
+    place = EpochFolder.create(folder, epoch)
+    spool = Spool(
+        *("gw", "inference_proxy", epoch, "gatemeter.events"),
+        new_segment=lambda number: FileSegment.create(place.path / f"{number:08d}.seg", number, fsync=False),
+        max_bytes=1 << 20,
+        segment_bytes=1024,
+        complaints=Complaints(),
+    )
+    for event in [request() for _ in range(events)]:
+        assert spool.append(event.request_id, spool_form(event))
+    spool.close()
+    place.release()
+    return place.path
+
+
+def ids_in(path: Path) -> list[str]:
+    """Of the readable events of a segment."""
+    segment = FileSegment.open(path, 0)
+    header = read_header(segment)
+    assert header is not None
+    try:
+        return [request_id_of(record.body) for record in read_records(segment, header[1])]
+    finally:
+        segment.close()
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("damage", ["header", "first record"])
+def test_events_behind_a_damaged_segment_without_numbers_never_take_the_numbers_of_others(
+    tmp_path: Path, damage: str
+) -> None:
+    """Their numbers follow from all before them: given others, they would be taken for copies and be lost."""
+    folder = leave(tmp_path, 60)
+    first, second, *rest = sorted(folder.glob("*.seg"))
+    assert len(rest) > 2
+    kept = ids_in(first)
+    header = 12 if damage == "header" else read_header_end(second)
+    flip(second, header)
+    for _ in range(2):  # and not in a second heir either
+        transport = FakeTransport(partitions=1)
+        assert Emitter(settings(tmp_path), connect=transport).close(10).undelivered == 0
+        assert set(request_ids(transport.sent)) <= set(kept)
+    assert [path.stem for path in sorted(folder.glob("*.damaged"))] == [path.stem for path in (second, *rest)]
+
+
+def read_header_end(path: Path) -> int:
+    segment = FileSegment.open(path, 0)
+    header = read_header(segment)
+    segment.close()
+    assert header is not None
+    return header[1] + 20
+
+
+def test_the_end_of_a_closed_epoch_is_announced_also_where_its_last_segment_is_gone(tmp_path: Path) -> None:
+    down = FakeTransport(partitions=2)
+    emitter = Emitter(settings(tmp_path), connect=down)
+    wait_until(lambda: len(down.sent) == 2)
+    down.up = False
+    emitter.request(request())
+    epoch = emitter.epoch
+    assert emitter.close(0.2).undelivered == 1
+    for path in (tmp_path / epoch).glob("*.seg"):
+        path.unlink()  # an heir died after it had deleted them and before it said that the epoch is over
+    up = FakeTransport(partitions=2)
+    assert Emitter(settings(tmp_path), connect=up).close(10).undelivered == 0
+    ends = [record.batch for record in up.sent if record.batch["epoch"] == epoch]
+    assert [batch["closed"] for batch in ends] == [True, True]
+    assert sum(batch["first_sequence"] for batch in ends) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_end_of_an_epoch_for_another_number_of_partitions_stays(tmp_path: Path) -> None:
+    down = FakeTransport(partitions=2)
+    emitter = Emitter(settings(tmp_path), connect=down)
+    wait_until(lambda: len(down.sent) == 2)
+    down.up = False
+    emitter.request(request())
+    epoch = emitter.epoch
+    emitter.close(0.2)
+    for path in (tmp_path / epoch).glob("*.seg"):
+        path.unlink()
+    up = FakeTransport(partitions=3)
+    Emitter(settings(tmp_path), connect=up).close(10)
+    assert not [record for record in up.sent if record.batch["epoch"] == epoch]
+    assert (tmp_path / epoch / "end").exists()
