@@ -1,0 +1,105 @@
+"""Traces from the log to the ledger: the fold makes the rows, its own checkpoints say which hours are over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from gatemeter.processors.metadata.views import View
+from gatemeter.sinks.arrow import rows_to_arrow
+from support.facts import exact
+from support.logs import START_US, Gateway, Log, build, completed, new_fold, request, response, standard_view
+from support.sealing import Hours
+
+MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
+VIEW = build(standard_view(grace_us=4 * MINUTE_US), 1)
+RAISED = build(standard_view(grace_us=6 * MINUTE_US), 2)
+
+
+class Story:
+    """A log that is folded into the database as it grows."""
+
+    def __init__(self, hours: Hours, columnar: bool, views: Mapping[int, View]) -> None:
+        self.hours, self.log = hours, Log()
+        self.records = [self.log.control(views[1])]
+        self.fold = new_fold(views, columnar=columnar)
+        self.gateway = Gateway(self.log)
+
+    def tell(self, *records: object) -> None:
+        """Folds new records, writes their rows and then the checkpoint."""
+        self.records += records  # type: ignore[arg-type]
+        new = self.records[self.fold.next_offset :]
+        output = completed(self.fold.fold(new), self.records)
+        for table, rows in output.tables.items():
+            self.hours.sink.write(table, rows)
+        assert output.checkpoint is not None
+        self.hours.sink.write(
+            "ingest_batches", rows_to_arrow("ingest_batches", [output.checkpoint | {"written_at": START_US}])
+        )
+
+    def quiet_until(self, at_us: int) -> None:
+        """Log time passes."""
+        self.tell(self.gateway.send([], at_us))
+
+
+@pytest.mark.parametrize("columnar", [False, True])
+def test_trace_26_a_grace_raised_after_the_seal_does_not_reopen_the_hour(hours: Hours, columnar: bool) -> None:
+    story = Story(hours, columnar, {1: VIEW, 2: RAISED})
+    story.tell(story.gateway.send([response("r", MINUTE_US)], 2 * MINUTE_US))
+    story.quiet_until(HOUR_US + 4 * MINUTE_US)
+    assert [seal.posted_hour_us for seal in hours.seal().hours] == [START_US]
+    late = HOUR_US + 5 * MINUTE_US
+    story.tell(story.log.control(RAISED, HOUR_US + 4 * MINUTE_US))
+    story.tell(story.gateway.send([response("late", late, started_us=HOUR_US - MINUTE_US)], late))
+    story.quiet_until(2 * HOUR_US + 6 * MINUTE_US)
+    assert [seal.posted_hour_us for seal in hours.seal().hours] == [START_US + HOUR_US]
+    booked = hours.ledger("request_id, cause, toUnixTimestamp64Micro(usage_hour)")
+    assert booked == [("r", "usage", START_US), ("late", "late", START_US)]
+
+
+@pytest.mark.parametrize("columnar", [False, True])
+def test_trace_05_a_sealed_orphan_is_replaced_by_its_late_response(hours: Hours, columnar: bool) -> None:
+    story = Story(hours, columnar, {1: VIEW})
+    story.tell(story.gateway.send([request("r", MINUTE_US)], MINUTE_US))
+    story.quiet_until(20 * MINUTE_US)  # the orphan timer
+    story.quiet_until(HOUR_US + 4 * MINUTE_US)
+    hours.seal()
+    late = HOUR_US + 10 * MINUTE_US
+    story.tell(story.gateway.send([response("r", late, started_us=MINUTE_US)], late))
+    story.quiet_until(2 * HOUR_US + 4 * MINUTE_US)
+    hours.seal()
+    assert hours.ledger("cause, status, reverses != ''") == [
+        ("usage", "orphan", False),
+        ("revision", "orphan", True),
+        ("revision", "ok", False),
+    ]
+    (first, _) = hours.topic.chain().seals
+    hour = (START_US - 1_772_366_400_000_000) // HOUR_US
+    assert hours.roots(hour) == (first.leaves_root, first.entries_root)
+
+
+@pytest.mark.parametrize("columnar", [False, True])
+def test_trace_22_final_only_absorbs_a_sealed_attempt_once_another_answers(hours: Hours, columnar: bool) -> None:
+    story = Story(hours, columnar, {1: VIEW})
+    claims = {"tenant_id": "globex", "identity_source": "verified_credential"}
+    failed = response("r", MINUTE_US, status="error", delivered=None, **claims)
+    story.tell(story.gateway.send([failed], 2 * MINUTE_US))
+    story.quiet_until(HOUR_US + 4 * MINUTE_US)
+    hours.seal()
+    later = HOUR_US + 30 * MINUTE_US
+    answered = response("r", later, started_us=MINUTE_US, attempt=2, **claims)
+    story.tell(story.gateway.send([answered], later))
+    before = hours.rows("SELECT sum(charge) AS charge, sum(absorbed) AS absorbed FROM charge_lines")
+    story.quiet_until(2 * HOUR_US + 4 * MINUTE_US)
+    assert len(hours.seal().hours) == 1
+    after = hours.rows("SELECT sum(charge) AS charge, sum(absorbed) AS absorbed FROM charge_lines")
+    assert before == after
+    assert after[0]["charge"] == after[0]["absorbed"] > exact(0)
+    assert hours.ledger("attempt, cause, attempt_role, reverses != ''") == [
+        (1, "usage", "failed", False),
+        (1, "retry_rule", "failed", True),
+        (1, "retry_rule", "retried", False),
+        (2, "late", "answered", False),
+    ]
