@@ -1,0 +1,98 @@
+"""A reorganisation moves what was used to whom the new file names, and changes no amount."""
+
+from __future__ import annotations
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from gatemeter.processors.corrections.reorganise import Reorganisation
+from gatemeter.processors.corrections.rows import AMOUNTS, CorrectionError
+from gatemeter.processors.corrections.staging import stage
+from gatemeter.processors.corrections.truths import UsageHours, truths
+from gatemeter.processors.metadata.publishing import Draft
+from gatemeter.sinks.clickhouse import ClickHouseSettings
+from support.corrections import commit_row
+from support.folded import HOUR_US, FoldedLog
+from support.logs import START_US, build, policy, response, standard_view
+
+ALL = UsageHours(START_US, START_US + 24 * HOUR_US)
+
+
+def tenant(tenant_id: str, *apps: str, centre: str = "cc-1", **dates: int) -> Draft:
+    datum = {
+        "tenant_id": tenant_id,
+        "effective_from": 0,
+        "effective_to": None,
+        "name": tenant_id,
+        "cost_centre": centre,
+        "business_unit": "retail",
+        "organisation": None,
+        "plan_id": "standard",
+        "apps": list(apps),
+    }
+    return Draft("Tenant", datum | dates)
+
+
+@pytest.fixture
+def folded(clickhouse_database: ClickHouseSettings) -> FoldedLog:
+    made = FoldedLog(clickhouse_database, build(standard_view()))
+    events = [
+        response("r1", 0),
+        response("r2", 0, app_id="search"),
+        policy("r2", 0, "d2", app_id="search"),
+        response("r3", 0, tenant_id="globex", identity_source="mtls"),
+        response("r4", 0, tenant_id="nobody"),
+    ]
+    made.gateway.send(events, 0)
+    made.flush()
+    return made
+
+
+def test_moved_apps_and_changed_cost_centres_keep_their_amounts(clickhouse_client: Client, folded: FoldedLog) -> None:
+    file = [tenant("acme", "chat", centre="cc-7"), tenant("finder", "search", centre="cc-8")]
+    work = Reorganisation(clickhouse_client, file, ALL)
+    rows = list(work.rows("run", "moved"))
+    moved = [(row.target, row.request_id, row.tenant_id, row.cost_centre, row.business_unit) for row in rows]
+    assert moved == [
+        ("usage", "r1", "acme", "cc-7", "retail"),
+        ("usage", "r2", "finder", "cc-8", "retail"),
+        ("decision", "d2", "finder", "cc-8", "retail"),
+    ]
+    assert work.summary.left == {"not in the file": 1, "unattributed": 1}
+    assert {row.cause for row in rows} == {"reorganisation"}
+    assert sum(line.delta for line in work.summary.lines) == 0
+    for target in ("usage", "decision"):
+        before = {truth.key: truth.amounts for truth in truths(clickhouse_client, target, ALL)}
+        assert all(before[row.key] == row.amounts for row in rows if row.target == target)
+    decision = rows[2]
+    assert decision.policy_cost == decision.provider_cost and decision.token_cost == 0
+    assert decision.rate_card_id == "policies"
+    assert {name for name in AMOUNTS if getattr(decision, name) is None} == set()
+
+
+def test_a_second_time_changes_nothing(clickhouse_client: Client, folded: FoldedLog) -> None:
+    file = [tenant("acme", "chat"), tenant("finder", "search", centre="cc-8")]
+    staged = stage(folded.sink, "run", Reorganisation(clickhouse_client, file, ALL).rows("run", "moved"))
+    assert staged.entries == 3
+    folded.write("commits", commit_row(staged))
+    assert list(Reorganisation(clickhouse_client, file, ALL).rows("again", "moved")) == []
+    back = [tenant("acme", "chat", "search"), tenant("finder", "none")]
+    assert [row.tenant_id for row in Reorganisation(clickhouse_client, back, ALL).rows("back", "undo")] == ["acme"] * 2
+
+
+def test_the_file_s_dates_count_at_the_start_of_a_request(clickhouse_client: Client, folded: FoldedLog) -> None:
+    later = [tenant("acme", centre="cc-7", effective_from=START_US + 1)]
+    assert list(Reorganisation(clickhouse_client, later, ALL).rows("run", "moved")) == []
+    now = [*later, tenant("acme", centre="cc-6", effective_from=START_US)]
+    rows = Reorganisation(clickhouse_client, now, ALL).rows("run", "moved")
+    assert {row.cost_centre for row in rows} == {"cc-6"}
+
+
+def test_an_app_of_two_tenants_is_refused(clickhouse_client: Client, folded: FoldedLog) -> None:
+    file = [tenant("acme", "chat"), tenant("finder", "search"), tenant("seeker", "search")]
+    with pytest.raises(
+        CorrectionError, match="'search' must have one tenant at a time, the file lists it under finder, s"
+    ):
+        list(Reorganisation(clickhouse_client, file, ALL).rows("run", "moved"))
+    with pytest.raises(CorrectionError, match="--tenants must be a file with at least one tenant"):
+        Reorganisation(clickhouse_client, [], ALL)
