@@ -19,7 +19,7 @@ from gatemeter.sinks.port import SinkRefused
 
 _SELECT_CHECKPOINT: Final = (
     f"SELECT {', '.join(f'`{name}`' for name in column_names('ingest_batches'))} FROM ingest_batches "
-    "WHERE topic = {topic:String} AND partition = {partition:Int64} ORDER BY next_offset DESC LIMIT 1"
+    "WHERE topic = {topic:String} AND partition = {partition:Int64} ORDER BY next_offset DESC, replay_from DESC LIMIT 1"
 )
 
 

@@ -37,4 +37,4 @@ class MemorySink:
         """The checkpoint with the greatest `next_offset`, None if there is none."""
         rows = self.table("ingest_batches")
         rows = rows.filter(pc.and_(pc.equal(rows["topic"], topic), pc.equal(rows["partition"], partition)))
-        return checkpoint_row(rows.sort_by([("next_offset", "descending")]))
+        return checkpoint_row(rows.sort_by([("next_offset", "descending"), ("replay_from", "descending")]))

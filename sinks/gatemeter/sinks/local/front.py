@@ -56,6 +56,8 @@ class Front:
             return await self._answer(request, query_id)
         except (FrontError, EngineError) as error:
             return self._failure(request, error, query_id)
+        except ConnectionError:  # the client went away in the middle of its request: nothing of it was applied
+            return web.Response(status=400)
 
     async def _answer(self, request: web.Request, query_id: str) -> web.Response:
         statement = await read_statement(request, self._spool)

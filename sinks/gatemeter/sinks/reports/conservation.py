@@ -11,7 +11,9 @@ from typing import Any, Final
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.sinks.failures import FAILURES, sink_error
+from gatemeter.sinks.reports.audit import Finding, ok, wrong
 
+CHECK: Final = "conservation"
 COUNTS: Final = (
     "next_offset",
     "records",
@@ -79,6 +81,28 @@ def settled_conservation(client: Client, *, looks: int = 5, pause: timedelta = t
         time.sleep(pause.total_seconds())
         result = conservation(client)
     return result
+
+
+def findings(result: Conservation) -> list[Finding]:
+    """The check as findings of an audit: one for each partition that is wrong, one for all that add up."""
+    if not result.partitions:
+        return [wrong(CHECK, "", result.first_problem)]
+    bad = [
+        wrong(CHECK, f"{check.topic}[{check.partition}]", check.problem, **check.counts)
+        for check in result.partitions
+        if check.problem
+    ]
+    good = Conservation(tuple(check for check in result.partitions if not check.problem))
+    if good.partitions:
+        sums = good.totals()
+        what = (
+            f"{sums['events_received']:,} events = {sums['events_admitted']:,} admitted"
+            f" + {sums['events_duplicate']:,} duplicate + {sums['events_conflict']:,} in conflict"
+            f" + {sums['events_quarantined']:,} quarantined; {sums['records']:,} records without a gap,"
+            f" {sums['records_quarantined']:,} refused whole"
+        )
+        bad.append(ok(CHECK, f"{len(good.partitions)} partitions", what, **sums))
+    return bad
 
 
 def _check(row: Mapping[str, Any]) -> PartitionCheck:
