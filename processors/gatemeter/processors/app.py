@@ -19,6 +19,8 @@ from gatemeter.processors.metadata.log import MetadataLog
 from gatemeter.processors.metadata_reader import MetadataReader
 from gatemeter.processors.ownership import Ownership, Tools
 from gatemeter.processors.partition import PartitionFold
+from gatemeter.processors.rereading import KafkaLogReader
+from gatemeter.processors.sealing.timer import SealTimer
 from gatemeter.processors.settings import Settings
 from gatemeter.processors.ticks import Headers, Ticker
 from gatemeter.processors.transport import BatchConsumer, BatchTransport
@@ -59,6 +61,7 @@ class Gear:
     flusher: Flusher
     reader: MetadataReader
     ticker: Ticker
+    log_reader: KafkaLogReader
 
     def start(self) -> None:
         """Starts what runs beside the partitions; the worker fails with any of them."""
@@ -72,6 +75,7 @@ class Gear:
         await self.ownership.stop()
         for task in self._tasks:
             task.cancel()
+        await self.log_reader.close()
 
 
 def build_app(settings: Settings, sink: FactSink, make_fold: FoldFactory | None = None) -> MeterApp:
@@ -88,12 +92,14 @@ def build_app(settings: Settings, sink: FactSink, make_fold: FoldFactory | None 
     app.agent(events, name="meter", supervisor_strategy=CrashingSupervisor)(meter)
     if settings.web_port:
         health.add_page(app, ownership, app.gear.flusher)
+    if settings.sealing.key_file is not None:
+        app.timer(settings.sealing.every_ms / 1000)(SealTimer(settings, ownership).tick)
     return app
 
 
 def _build_gear(app: MeterApp, settings: Settings, sink: FactSink, make_fold: FoldFactory | None) -> Gear:
     live = LiveTrust(settings.secrets_file, settings.operator_keys)
-    metadata = MetadataLog(settings.operator_keys)
+    metadata = MetadataLog(settings.operator_keys, settings.metadata_topic)
     isolation = "read_uncommitted" if settings.embedded_broker else "read_committed"
     client = aiokafka_client(settings)
     reader = MetadataReader(metadata, settings.metadata_topic, client, isolation_level=isolation)
@@ -106,12 +112,13 @@ def _build_gear(app: MeterApp, settings: Settings, sink: FactSink, make_fold: Fo
     fold = make_fold or _fold_factory(settings, metadata, live)
     bounds = ConsumerBounds(lambda: cast(BatchConsumer, app.consumer))
     opener = Opener(sink, bounds, fold, reader.wait_for, trust_end=not settings.embedded_broker)
-    tools = Tools(opener, flusher, live.reload, settings.fold_bytes, settings.fold_linger_ms / 1000)
+    again = KafkaLogReader(client, isolation_level=isolation)
+    tools = Tools(opener, flusher, again, live.reload, settings.fold_bytes, settings.fold_linger_ms / 1000)
     stop_seconds = settings.stop_timeout_ms / 1000
     ownership = Ownership(tools, embedded_broker=settings.embedded_broker, stop_seconds=stop_seconds)
     after_seconds = settings.tick_after_ms / 1000
     ticker = Ticker(ownership, metadata, live.trust.secrets, _appender(app), after_seconds=after_seconds)
-    return Gear(ownership, flusher, reader, ticker)
+    return Gear(ownership, flusher, reader, ticker, again)
 
 
 def _fold_factory(settings: Settings, metadata: MetadataLog, live: LiveTrust) -> FoldFactory:

@@ -18,7 +18,7 @@ from gatemeter.processors.metadata.log import NeedsMetadata
 from gatemeter.sinks.port import FactSink, SinkUnavailable
 
 FIRST_DELAY_SECONDS: Final = 0.5
-LONGEST_DELAY_SECONDS: Final = 15.0
+LONGEST_DELAY_SECONDS: Final = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,10 @@ class Fold(Protocol):
     """`gatemeter.processors.partition.PartitionFold`, as the app uses it."""
 
     next_offset: int
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the next record is below the checkpoint: nothing is written for it."""
 
     def fold(self, records: Sequence[LogRecord]) -> Any:
         """Folds records; raises `NeedsMetadata`, `SecretMissing`, `LoudStop`, and then nothing was consumed."""

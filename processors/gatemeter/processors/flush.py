@@ -21,7 +21,7 @@ from gatemeter.sinks.port import FactSink, SinkUnavailable
 
 CHECKPOINTS: Final = "ingest_batches"
 FIRST_DELAY_SECONDS: Final = 0.2
-LONGEST_DELAY_SECONDS: Final = 15.0
+LONGEST_DELAY_SECONDS: Final = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,10 @@ class Folded(Protocol):
     tables: dict[str, pa.Table]
     checkpoint: dict[str, Any] | None
     events: int
+
+    @property
+    def wanted(self) -> list[int]:
+        """Offsets of records that rows still need; there must be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class Flusher:
 
     def add(self, entry: Entry) -> None:
         """Takes an output, in the order of its partition."""
+        if entry.output.wanted:
+            raise AssertionError(f"{entry.place}: rows still need the records at {entry.output.wanted}")
         self._pending.append(entry)
         self._unflushed_rows += entry.rows
         self._measure()

@@ -71,7 +71,8 @@ class MetadataReader:
     async def _take(self, records: Any) -> None:
         for record in records:
             try:
-                self._metadata.append(record.offset, record.value or b"", dict(record.headers))
+                at_us = record.timestamp * 1_000
+                self._metadata.append(record.offset, record.value or b"", dict(record.headers), at_us)
             except MetadataRefused as refused:
                 log.warning("%s", refused)
         if records:

@@ -10,8 +10,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -21,7 +21,9 @@ from gatemeter.processors.assignment import Fold, Opener
 from gatemeter.processors.flush import Entry, Flusher
 from gatemeter.processors.fold.types import FoldStopped, LogRecord, SecretMissing
 from gatemeter.processors.metadata.log import NeedsMetadata
+from gatemeter.processors.rereading import LogReader
 from gatemeter.processors.transport import BatchConsumer, Chunk
+from gatemeter.processors.turns import Turns
 from gatemeter.sinks.port import SinkError
 
 SECRET_RETRY_SECONDS: Final = 5.0
@@ -35,9 +37,11 @@ class Tools:
 
     opener: Opener
     flusher: Flusher
+    log_reader: LogReader
     reload_secrets: Callable[[], None]
     fold_bytes: int
     linger_seconds: float
+    turns: Turns = field(default_factory=Turns)
 
 
 class OwnedPartition:
@@ -48,6 +52,7 @@ class OwnedPartition:
         self.name = f"{tp.topic}[{tp.partition}]"
         self.waiting_for = "its checkpoint"
         self.metadata_offset = 0
+        self.log_time_us = 0
         self.next_offset = 0
         self.heard_at = time.monotonic()
         self._consumer = consumer
@@ -83,28 +88,41 @@ class OwnedPartition:
             self._paused = True
             self._consumer.pause_partitions({self.tp})
 
+    def _note(self, checkpoint: Mapping[str, Any]) -> None:
+        self.metadata_offset, self.log_time_us = checkpoint["metadata_offset"], checkpoint["log_time"]
+
     async def run(self) -> None:
         """Opens the partition and folds until cancelled. Raises what the worker must stop for."""
         opened = await self._tools.opener.open(self.tp.topic, self.tp.partition)
         if opened.checkpoint is not None:
-            self.metadata_offset = opened.checkpoint["metadata_offset"]
+            self._note(opened.checkpoint)
         self.next_offset = self._expected = opened.fold.next_offset
         self.waiting_for = ""
         log.info("%s: going on at offset %d (checkpoint %d)", self.name, self.next_offset, opened.checkpoint_offset)
         await self._consumer.open_partition(self.tp, self.next_offset, opened.checkpoint_offset)
+        try:
+            while opened.fold.replaying:
+                await self._some.wait()
+                await self._tools.turns.take(self.tp)
+                await self._step(opened.fold)
+                self._tools.turns.keep(self.tp)
+        finally:
+            self._tools.turns.end(self.tp)
         while True:
+            await self._some.wait()
             await self._step(opened.fold)
 
     async def _step(self, fold: Fold) -> None:
-        await self._some.wait()
-        if not self._enough.is_set():
+        if not self._enough.is_set() and not fold.replaying:
             # Small fetches are folded together: the fold costs by the call, and rows wait for the flush anyway.
             await _within(self._enough.wait(), self._tools.linger_seconds)
         await self._tools.flusher.room()
         messages = self._take()
         output = await self._fold(fold, [record for message in messages for record in message.value.records])  # type: ignore[union-attr]
+        if output.wanted:
+            output.complete((await self._read_again(output.wanted)).__getitem__)
         if output.checkpoint is not None:
-            self.metadata_offset = output.checkpoint["metadata_offset"]
+            self._note(output.checkpoint)
         self.next_offset = fold.next_offset
         self._tools.flusher.add(Entry((self.tp.topic, self.tp.partition), output, partial(self._written, messages)))
         await asyncio.sleep(0)
@@ -142,6 +160,12 @@ class OwnedPartition:
                     log.info("%s: goes on", self.name)
                     self.waiting_for = ""
                 return output
+
+    async def _read_again(self, offsets: Sequence[int]) -> Mapping[int, LogRecord]:
+        self.waiting_for = f"the records of conflicts at offsets from {offsets[0]}"
+        records = await self._tools.log_reader.records(self.tp.topic, self.tp.partition, offsets)
+        self.waiting_for = ""
+        return records
 
     def _rest(self, waiting_for: str, *, error: bool = False) -> None:
         if waiting_for != self.waiting_for:

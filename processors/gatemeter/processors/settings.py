@@ -9,14 +9,15 @@ import json
 import os
 import re
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from gatemeter.schemas.partitions import EVENTS_TOPIC, METADATA_TOPIC
-from gatemeter.schemas.signing import SecretsError, load_secrets
+from gatemeter.schemas.partitions import EVENTS_TOPIC, METADATA_TOPIC, SEALS_TOPIC
+from gatemeter.schemas.signing import OperatorKey, SecretsError, load_secrets
 
 PREFIX: Final = "GATEMETER_"
 SASL_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -41,6 +42,17 @@ class KafkaSecurity:
 
 
 @dataclass(frozen=True)
+class SealingSettings:
+    """How a worker seals. `key_file` None: it does not. `sealers`: key id → public key, 64 hex digits."""
+
+    seals_topic: str = SEALS_TOPIC
+    key_file: Path | None = None
+    sealers: Mapping[str, str] = field(default_factory=dict)
+    every_ms: int = 60_000
+    anchors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Settings:
     """What a worker needs to know; `docs/operating.md` has the table of settings."""
 
@@ -56,6 +68,7 @@ class Settings:
     clickhouse_user: str
     clickhouse_password: str = field(repr=False)
     clickhouse_database: str
+    clickhouse_timeout_ms: int
     flush_rows: int
     flush_interval_ms: int
     max_unflushed_rows: int
@@ -69,6 +82,7 @@ class Settings:
     web_host: str
     web_port: int
     embedded_broker: bool
+    sealing: SealingSettings
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -87,6 +101,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         clickhouse_user=read.text("CLICKHOUSE_USER", "gatemeter_writer", longest=128),
         clickhouse_password=read.needed_password("CLICKHOUSE_PASSWORD"),
         clickhouse_database=read.identifier("CLICKHOUSE_DATABASE", "gatemeter"),
+        clickhouse_timeout_ms=read.number("CLICKHOUSE_TIMEOUT_MS", 60_000, 1_000, 3_600_000),
         flush_rows=read.number("FLUSH_ROWS", 50_000, 100, 1_000_000),
         flush_interval_ms=read.number("FLUSH_INTERVAL_MS", 1_000, 10, 60_000),
         max_unflushed_rows=read.number("MAX_UNFLUSHED_ROWS", 250_000, 100, 10_000_000),
@@ -100,6 +115,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         web_host=read.text("WEB_HOST", "127.0.0.1", longest=255),
         web_port=read.number("WEB_PORT", 0, 0, 65_535),
         embedded_broker=read.flag("EMBEDDED_BROKER"),
+        sealing=read.sealing(),
     )
     if settings.max_unflushed_rows < settings.flush_rows:
         raise read.error("MAX_UNFLUSHED_ROWS", f"at least GATEMETER_FLUSH_ROWS ({settings.flush_rows})")
@@ -212,6 +228,9 @@ class _Reader:
 
     def operator_keys(self, name: str) -> dict[str, str]:
         """`{"kid": "64 hex digits of the public key", …}` (JSON)."""
+        return self._public_keys(name)
+
+    def _public_keys(self, name: str) -> dict[str, str]:
         accepted = "a JSON file of key id and public key (64 hex digits), at least one"
         path = self._file(name, accepted)
         try:
@@ -230,6 +249,24 @@ class _Reader:
         if not raw or not Path(raw).is_file():
             raise self.error(name, accepted)
         return Path(raw)
+
+    def sealing(self) -> SealingSettings:
+        """Sealing by a timer, on where a sealer's key is set; the key must be among the public ones."""
+        topic = self.topic("SEALS_TOPIC", SEALS_TOPIC)
+        every_ms = self.number("SEAL_EVERY_MS", 60_000, 1_000, 3_600_000)
+        anchors = tuple(entry.strip() for entry in self._raw("ANCHORS").split(",") if entry.strip())
+        if not self._raw("SEALER_KEY_FILE"):
+            return SealingSettings(topic, None, {}, every_ms, anchors)
+        accepted = "a file made by gatemeter sealers init"
+        path = self._file("SEALER_KEY_FILE", accepted)
+        try:
+            key = OperatorKey.load(path)
+        except SecretsError as error:
+            raise SettingsError(f"{PREFIX}SEALER_KEY_FILE: {error}") from None
+        sealers = self._public_keys("SEALERS_FILE")
+        if sealers.get(key.kid) != key.public_hex:
+            raise self.error("SEALERS_FILE", f"a file with the public key of sealer {key.kid!r}")
+        return SealingSettings(topic, path, sealers, every_ms, anchors)
 
     def security(self) -> KafkaSecurity:
         """Transport and login of the brokers."""
@@ -257,6 +294,18 @@ def prepare_process() -> None:
     """Before polars is imported: one thread for it, since workers scale by process, and memory kept between chunks.
 
     Frames of some MB come and go with every chunk; memory that went back to the system is zeroed page by page again.
+    pyarrow imports pandas at its first array where pandas is installed: 0.2 s and 40 MB for what a worker never uses.
     """
     for name, value in _PROCESS.items():
         os.environ.setdefault(name, value)
+    sys.meta_path.insert(0, _WithoutPandas())
+
+
+class _WithoutPandas:
+    """The first finder of the import system: pandas is not there."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """Leaves every other module to the finders behind it."""
+        if name == "pandas":
+            raise ModuleNotFoundError("No module named 'pandas' in a worker", name=name)

@@ -90,6 +90,7 @@ def apply_topics(
     retention_days: int = RETENTION_DAYS,
     embedded: bool = False,
     seals_topic: str = SEALS_TOPIC,
+    reason: str = "",
 ) -> TopicsApplied:
     """Creates what is missing and writes the first CONTROL into every partition. Repeating it does no harm.
 
@@ -113,7 +114,8 @@ def apply_topics(
         _wait_for_leaders(admin, missing)
     except KafkaException as error:
         raise TopicsError(f"{connection.bootstrap}: {error.args[0]}") from error
-    return TopicsApplied(tuple(topic.name for topic in missing), connection.apply(_first_metadata(connection)))
+    applied = connection.apply(_first_metadata(connection), reason)
+    return TopicsApplied(tuple(topic.name for topic in missing), applied)
 
 
 def _partition_counts(admin: AdminClient) -> dict[str, int]:

@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 import aiokafka
-from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import CorruptRecordException, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.transport.consumer import ensure_TPset
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, Message
 from faust.types.tuples import ConsumerMessage, ack_lock
 from mode.utils.futures import notify
 
+from gatemeter.processors.fetched import LOG_APPEND_TIME, Fetched, Results
 from gatemeter.processors.fold.types import LogRecord, LoudStop
 
-LOG_APPEND_TIME: Final = 1
 FETCH_WAIT_MS: Final = 250
 COMMIT_SECONDS: Final = 5.0
 
@@ -73,6 +73,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._auto_offset_reset = "none"  # a lost position is a loud stop, never a jump
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        fetcher = self._ensure_consumer()._fetcher
+        fetcher._records = Results(fetcher._records)
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
         drained = await super()._fetch_records(*args, **kwargs)
@@ -172,6 +177,10 @@ class BatchConsumer(driver.Consumer):
         """One message per partition with new records."""
         try:
             fetched, _ = await self._wait_next_records(timeout)
+        except NoOffsetForPartitionError:
+            # The group has committed nothing yet, and the partition was assigned and not opened: it has no position.
+            await self.sleep(FETCH_WAIT_MS / 1000)
+            return
         except (OffsetOutOfRangeError, CorruptRecordException) as error:
             self.owner.fail(LoudStop(f"the log cannot be read on: {error!r} (docs/operating.md, 'Loud stops')"))
             await self.sleep(1.0)
@@ -189,14 +198,14 @@ class BatchConsumer(driver.Consumer):
         start, end = self._position[tp], fetched[-1].offset + 1
         self._position[tp] = end
         self._check_clock(tp, fetched)
-        chunk = Chunk(log_records(fetched), start, end, opening, sum([item.serialized_value_size for item in fetched]))
+        chunk = Chunk(fetched, start, end, opening, sum([len(record.value) for record in fetched]))
         last = fetched[-1]
         return ConsumerMessage(
             tp.topic,
             tp.partition,
             last.offset,
-            last.timestamp / 1000.0,
-            last.timestamp_type,
+            last.timestamp_us / 1_000_000,
+            LOG_APPEND_TIME,
             None,
             None,
             cast(bytes, chunk),
@@ -207,8 +216,8 @@ class BatchConsumer(driver.Consumer):
             generation_id=self.app.consumer_generation_id,
         )
 
-    def _check_clock(self, tp: TP, fetched: Sequence[Any]) -> None:
-        if self.owner.embedded_broker or fetched[0].timestamp_type == fetched[-1].timestamp_type == LOG_APPEND_TIME:
+    def _check_clock(self, tp: TP, fetched: Fetched) -> None:
+        if self.owner.embedded_broker or fetched.log_append_time:
             return
         self.owner.fail(
             LoudStop(
@@ -249,13 +258,6 @@ class BatchConsumer(driver.Consumer):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: a partition may rest (secret missing, sink down), and its owner says why."""
-
-
-def log_records(fetched: Iterable[Any]) -> list[LogRecord]:
-    """aiokafka's records as the fold takes them; the hottest line of the transport."""
-    return [
-        LogRecord(item.offset, item.timestamp * 1000, item.key, item.value or b"", item.headers) for item in fetched
-    ]
 
 
 class BatchTransport(driver.Transport):

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import sys
+from datetime import timedelta
 from typing import Final
 
 import uvloop
@@ -31,6 +32,7 @@ def clickhouse_sink(settings: Settings) -> ClickHouseSink:
             user=settings.clickhouse_user,
             password=settings.clickhouse_password,
             database=settings.clickhouse_database,
+            request_timeout=timedelta(milliseconds=settings.clickhouse_timeout_ms),
         )
     )
 

@@ -22,6 +22,8 @@ class Snapshot:
     clock: Clock
     metadata_offset: int
     epochs: Mapping[EpochKey, EpochState]
+    admits: frozenset[tuple[str, str]] = frozenset()
+    """Admits of operators that no record has used up: (record digest in hex, key id)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class _State(msgspec.Struct, array_like=True):
     metadata_offset: int
     epochs: list[tuple[str, str, list[tuple[int, int]], int]]
     decisions: list[tuple[int, int, int, str]]
+    admits: list[tuple[str, str]] = []
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -69,6 +72,7 @@ def encode_state(at: Snapshot, decisions: list[Decision]) -> bytes:
                 (entry.offset, entry.first, entry.last, entry.code)
                 for entry in sorted(decisions, key=attrgetter("offset", "first"))
             ],
+            sorted(at.admits),
         )
     )
 
@@ -82,7 +86,13 @@ def read(row: Mapping[str, Any]) -> Checkpoint:
     }
     return Checkpoint(
         next_offset=row["next_offset"],
-        at=Snapshot(row["replay_from"], Clock(*state.clock), state.metadata_offset, epochs),
+        at=Snapshot(
+            row["replay_from"],
+            Clock(*state.clock),
+            state.metadata_offset,
+            epochs,
+            frozenset((digest, kid) for digest, kid in state.admits),
+        ),
         decisions=[Decision(*entry) for entry in state.decisions],
         totals=Totals(**{name: row[name] for name in asdict(Totals())}),
         last_digest=row["last_digest"],

@@ -8,6 +8,7 @@ See docs/fold.md.
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -18,14 +19,13 @@ from gatemeter.processors import admission
 from gatemeter.processors.fold import columns
 from gatemeter.processors.fold.clocks import Clocks
 from gatemeter.processors.fold.columns import Context, Events
-from gatemeter.processors.fold.decoding import Ints, Mask, decode
+from gatemeter.processors.fold.decoding import Ints, Mask, content_hashes, decode
 from gatemeter.processors.fold.inflating import Inflater, waiting_requests
 from gatemeter.processors.fold.partition_state import PartitionState, Refused
 from gatemeter.processors.fold.recent import (
     ABSENT,
     HAS_REQUEST,
     HAS_RESPONSE,
-    HASH,
     IS_POLICY,
     NOT_WAITING,
     Entries,
@@ -42,8 +42,6 @@ from gatemeter.sinks.arrow import frame_to_arrow, rows_to_arrow
 
 REQUEST, RESPONSE, REVISION, POLICY = 1, 2, 3, 4
 """Codes of events: a REQUEST, a RESPONSE of revision 0, one of a later revision, a POLICY."""
-_CODE_BASE: Final = 8
-PAIR: Final = REQUEST * _CODE_BASE + RESPONSE
 _NO_ROW: Final = -1
 
 
@@ -84,7 +82,7 @@ class ColumnarStretches:
         self._finish(clocks, len(records) - 1)
 
     def control(self, record: LogRecord, view: View | None, before: View | None) -> None:
-        """Folds a CONTROL; the clock is taken under the view before it and under its own."""
+        """Folds a record of an operator; the clock is taken under the view before it and under its own."""
         clock = self.state.clock
         take_control(self.plain, record, view, before)
         if view is not None:
@@ -196,17 +194,18 @@ class _Kinds:
         self.keys: list[str] = _keys(events.frame)
         self.codes: Ints = _codes(events.frame)
         self.known: Ints = _known(self.keys, events, recent, clocks)
-        self.pattern: Ints = _patterns(self.keys, self.codes)
+        first = _firsts(self.keys)
+        count = np.bincount(first)[first]
         log_time = clocks.log_time[events.record_of]
         absent = self.known == ABSENT
         self.request_at: Ints = np.full(len(self.keys), _NO_ROW, np.int64)
         """Of the RESPONSE of a simple pair, the row of its REQUEST."""
-        pairs = (self.pattern == PAIR) & absent
-        self._match(pairs, log_time, view)
+        seconds = np.flatnonzero((count == 2) & (first != np.arange(len(first))) & (self.codes == RESPONSE) & absent)
+        self._match(first[seconds], seconds, absent, log_time + view.parameters.orphan_timer_us, log_time)
         answers = self.request_at != _NO_ROW
         self.pair_requests: Mask = np.zeros(len(self.keys), np.bool_)
         self.pair_requests[self.request_at[answers]] = True
-        single = self.pattern == self.codes
+        single = count == 1
         self.alone: Mask = single & absent & (self.codes == REQUEST)
         self.unpaired: Mask = single & absent & (self.codes == RESPONSE)
         self.policies: Mask = single & absent & (self.codes == POLICY)
@@ -215,19 +214,10 @@ class _Kinds:
         simple = self.alone | self.pair_requests | self.responses | self.policies
         self.complex: Mask = ~simple
 
-    def _match(self, pairs: Mask, log_time: Ints, view: View) -> None:
+    def _match(self, requests: Ints, answers: Ints, absent: Mask, deadline: Ints, log_time: Ints) -> None:
         """A pair is simple where the RESPONSE came before the REQUEST's orphan timer, hence within the horizon."""
-        rows = np.flatnonzero(pairs)
-        if not len(rows):
-            return
-        codes = self.codes
-        request_row = {self.keys[row]: row for row in rows[codes[rows] == REQUEST].tolist()}
-        answers = np.array(
-            [row for row in rows[codes[rows] == RESPONSE].tolist() if self.keys[row] in request_row], np.int64
-        )
-        requests = np.array([request_row[self.keys[row]] for row in answers.tolist()], np.int64)
-        in_time = log_time[answers] < log_time[requests] + view.parameters.orphan_timer_us
-        self.request_at[answers[in_time]] = requests[in_time]
+        simple = (self.codes[requests] == REQUEST) & absent[requests] & (log_time[answers] < deadline[requests])
+        self.request_at[answers[simple]] = requests[simple]
 
     def _waits(self, recent: Recent, log_time: Ints) -> Mask:
         """Whether the key in memory is a REQUEST alone whose orphan timer has not ended at this record."""
@@ -259,8 +249,7 @@ def _codes(frame: pl.DataFrame) -> Ints:
 
 def _known(keys: list[str], events: Events, recent: Recent, clocks: Clocks) -> Ints:
     """Number of each key in memory, `ABSENT` where it is not, or no longer is at the event's record."""
-    get = recent.numbers.get
-    known = np.array([get(key, ABSENT) for key in keys], np.int64)
+    known = np.fromiter(map(recent.numbers.get, keys, repeat(ABSENT)), np.int64, len(keys))
     rows = np.flatnonzero(known >= 0)
     if len(rows):
         record_of = events.record_of[rows]
@@ -269,13 +258,10 @@ def _known(keys: list[str], events: Events, recent: Recent, clocks: Clocks) -> I
     return known
 
 
-def _patterns(keys: list[str], codes: Ints) -> Ints:
-    """Of each event the codes of its key's events in this stretch, in order, as digits; large where there are many."""
-    patterns: dict[str, int] = {}
-    get = patterns.get
-    for key, code in zip(keys, codes.tolist(), strict=True):
-        patterns[key] = min(get(key, 0) * _CODE_BASE + code, 1 << 40)
-    return np.array([patterns[key] for key in keys], np.int64)
+def _firsts(keys: list[str]) -> Ints:
+    """Of each event the row of the first event of its key."""
+    rows: dict[str, int] = {}
+    return np.fromiter(map(rows.setdefault, keys, range(len(keys))), np.int64, len(keys))
 
 
 class _Entering:
@@ -288,7 +274,8 @@ class _Entering:
         self._log_time = clocks.log_time[events.record_of]
         offsets = clocks.offsets[events.record_of]
         started = events.frame["request_started_at"].to_numpy()
-        hashes = np.frombuffer(b"".join(events.frame["content_hash"].to_list()), HASH)
+        hashes = content_hashes(events.frame)
+        self._offsets = offsets
         self._started = started
         self._hashes = hashes
         self.request_started: Ints = started.copy()
@@ -330,7 +317,7 @@ class _Entering:
             return (np.cumsum(mask) - 1)[final]
 
         return Entries(
-            keys=[keys[row] for row in final.tolist()],
+            keys=list(map(keys.__getitem__, final.tolist())),
             flags=self._flags[final],
             first_offset=self._first_offset[final],
             last_log_time=self._log_time[final],
@@ -339,6 +326,7 @@ class _Entering:
             response_started=self._started[final],
             request_hash=self._request_hash[final],
             response_hash=self._hashes[final],
+            response_offset=self._offsets[final],
             request_row=numbered(kinds.alone),
             part_row=numbered(kinds.responses),
             unpaired_row=numbered(kinds.unpaired),

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -30,6 +31,7 @@ from gatemeter.schemas.signing import TICK_GATEWAY
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+HASH: Final = np.dtype(f"V{codec.CONTENT_HASH_LENGTH}")
 
 SCHEMA: Final = codec.CURRENT["GatewayBatch"]
 _SENTINEL_ID: Final = secrets.token_hex(16)
@@ -58,6 +60,7 @@ _ENUMS: Final = (
     "usage_source",
     "outcome",
 )
+_AS_PLAIN_TYPES: Final = (pl.col(*_TIMES).cast(pl.Int64), pl.col(*_ENUMS).cast(pl.String))
 
 
 @dataclass(slots=True)
@@ -69,13 +72,24 @@ class Envelopes:
     """
 
     present: Mask
-    gateway_id: list[str]
-    gateway_kind: list[str]
-    epoch: list[str]
+    gateway_id: pl.Series
+    gateway_kind: pl.Series
+    epoch: pl.Series
     first_sequence: Ints
     start: Ints
     count: Ints
     details: Callable[[int], dict[str, Any]]
+    attested: dict[int, bytes]
+    """By record, the attestation that it carries."""
+
+
+def content_hashes(events: pl.DataFrame) -> npt.NDArray[np.void]:
+    """The content hash of each event; a view of Arrow's buffer, so no event is touched by itself."""
+    if not events.height:
+        return np.zeros(0, HASH)
+    array = events["content_hash"].rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    start = int(np.frombuffer(array.buffers()[1], np.int64)[array.offset])
+    return np.frombuffer(array.buffers()[2], HASH, len(array), start)
 
 
 @dataclass(slots=True)
@@ -93,25 +107,48 @@ class Decoded:
     index_of: Ints
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A decoded block: of each body its envelope and how many events it has; `events` has rows of sentinels, too.
+
+    Sentinels vanish where the events are laid out: they have none. Taking their rows out before copies every event.
+    """
+
+    envelopes: pl.DataFrame
+    counts: Ints
+    events: pl.DataFrame
+    is_body: Mask
+
+    def events_of(self, wanted: Mask) -> pl.DataFrame:
+        """One row an event of the wanted bodies, in order."""
+        events = self.events
+        if self.counts[~wanted].any():
+            rows = self.is_body.copy()
+            rows[self.is_body] = wanted
+            events = events.filter(pl.Series(rows))
+        return events.explode("events", empty_as_null=False).unnest("events")
+
+
 def decode(items: Sequence[admission.Authentic | Refused], topic: str, partition: int) -> Decoded:
     """All records of a stretch; those that cannot be decoded or do not fit are in `refused`."""
     refused = {i: item for i, item in enumerate(items) if isinstance(item, Refused)}
-    authentic = [(i, item) for i, item in enumerate(items) if not isinstance(item, Refused)]
-    if all(item.record.value.startswith(SCHEMA.prefix) for _, item in authentic):
-        frame = _read([item.record.value[codec.PREFIX_LENGTH :] for _, item in authentic], _ends(authentic))
-        if frame is not None:
-            return _columnar(len(items), authentic, frame, refused, (topic, partition))
-    return _one_by_one(len(items), authentic, refused, (topic, partition))
+    numbers = [i for i in range(len(items)) if i not in refused] if refused else range(len(items))
+    authentic = [item for item in items if not isinstance(item, Refused)]
+    values = [item.record.value for item in authentic]
+    if {value[: codec.PREFIX_LENGTH] for value in values} <= {SCHEMA.prefix}:
+        block = _read([value[codec.PREFIX_LENGTH :] for value in values], _ends([item.kid for item in authentic]))
+        if block is not None:
+            return _columnar(len(items), numbers, authentic, block, refused, (topic, partition))
+    return _one_by_one(len(items), numbers, authentic, refused, (topic, partition))
 
 
-def _ends(authentic: Sequence[tuple[int, admission.Authentic]]) -> list[int]:
+def _ends(kids: Sequence[str]) -> list[int]:
     """After which bodies a sentinel stands: the last one of each run of one key id."""
-    kids = [item.kid for _, item in authentic]
-    return [at for at, kid in enumerate(kids, start=1) if at == len(kids) or kids[at] != kid] or [0]
+    return [*(at for at, (kid, after) in enumerate(pairwise(kids), start=1) if kid != after), len(kids)]
 
 
-def _read(bodies: list[bytes], ends: list[int]) -> pl.DataFrame | None:
-    """One row a body, None where the block is not what it announces."""
+def _read(bodies: list[bytes], ends: list[int]) -> _Block | None:
+    """None where the block is not what it announces."""
     edges = zip([0, *ends[:-1]], ends, strict=True)
     parts = [part for first, after in edges for part in (*bodies[first:after], _SENTINEL)]
     sentinels = np.array(ends, np.int64) + np.arange(len(ends))
@@ -125,11 +162,10 @@ def _read(bodies: list[bytes], ends: list[int]) -> pl.DataFrame | None:
         return None
     if frame.height != len(parts) or not (frame["gateway_id"][sentinels] == _SENTINEL_ID).all():
         return None
-    if len(ends) == 1:
-        return frame.head(len(bodies))
     is_body = np.ones(len(parts), np.bool_)
     is_body[sentinels] = False
-    return frame.filter(pl.Series(is_body))
+    counts = frame["events"].list.len().to_numpy().astype(np.int64)[is_body]
+    return _Block(frame.drop("events").filter(pl.Series(is_body)), counts, frame.select("events"), is_body)
 
 
 @lru_cache(maxsize=65_536)
@@ -142,29 +178,25 @@ def _start_of(epoch: str) -> int | None:
 
 def _columnar(
     records: int,
-    authentic: list[tuple[int, admission.Authentic]],
-    frame: pl.DataFrame,
+    numbers: Sequence[int],
+    authentic: Sequence[admission.Authentic],
+    block: _Block,
     refused: dict[int, Refused],
     place: tuple[str, int],
 ) -> Decoded:
-    counts = frame["events"].list.len().to_numpy().astype(np.int64)
-    fits = _fits(frame, counts, authentic, place)
+    counts = block.counts
+    fits = _fits(block.envelopes, counts, authentic, place)
     for at in np.flatnonzero(~fits).tolist():
-        i, item = authentic[at]
-        wrong = admission.envelope_refusal(item, frame.row(at, named=True), int(counts[at]), *place)
+        item = authentic[at]
+        wrong = admission.envelope_refusal(item, block.envelopes.row(at, named=True), int(counts[at]), *place)
         if wrong is None:
             fits[at] = True
         else:
-            refused[i] = Refused(item.record, *wrong, item.gateway_id)
-    numbers = np.fromiter((i for i, _ in authentic), np.int64, len(authentic))
-    with_events = fits & (counts > 0)
-    events = frame.select("events")
-    if not with_events.all():
-        events = events.filter(pl.Series(with_events))
-    events = events.explode("events", empty_as_null=False).unnest("events")
-    events = events.with_columns(pl.col(*_TIMES).cast(pl.Int64), pl.col(*_ENUMS).cast(pl.String))
-    envelopes = _envelopes(records, frame, numbers, fits, counts)
-    return Decoded(envelopes, refused, events, *_positions(numbers[with_events], counts[with_events]))
+            refused[numbers[at]] = Refused(item.record, *wrong, item.gateway_id)
+    places = np.array(numbers, np.int64)
+    events = block.events_of(fits).with_columns(_AS_PLAIN_TYPES)
+    envelopes = _envelopes(records, block.envelopes, places, fits, counts)
+    return Decoded(envelopes, refused, events, *_positions(places[fits], counts[fits]))
 
 
 def _envelopes(records: int, frame: pl.DataFrame, numbers: Ints, fits: Mask, counts: Ints) -> Envelopes:
@@ -177,11 +209,13 @@ def _envelopes(records: int, frame: pl.DataFrame, numbers: Ints, fits: Mask, cou
     row_of = np.zeros(records, np.int64)
     row_of[numbers] = np.arange(len(numbers))
 
-    def texts(name: str) -> list[str]:
-        values: list[str] = frame[name].cast(pl.String).to_list()
-        if len(values) == records:
+    def texts(name: str) -> pl.Series:
+        values = frame[name].cast(pl.String)
+        if len(values) == records and fits.all():
             return values
-        return [values[row] if there else "" for row, there in zip(row_of.tolist(), present.tolist(), strict=True)]
+        if not len(values):
+            return pl.Series(name, [""] * records, pl.String)
+        return pl.select(pl.when(pl.Series(present)).then(values.gather(row_of)).otherwise(pl.lit(""))).to_series()
 
     def details(record: int) -> dict[str, Any]:
         row = int(row_of[record])
@@ -196,15 +230,21 @@ def _envelopes(records: int, frame: pl.DataFrame, numbers: Ints, fits: Mask, cou
         start=np.cumsum(count) - count,
         count=count,
         details=details,
+        attested=_attested(frame, numbers, fits),
     )
 
 
-def _fits(
-    frame: pl.DataFrame, counts: Ints, authentic: list[tuple[int, admission.Authentic]], place: tuple[str, int]
-) -> Mask:
+def _attested(frame: pl.DataFrame, numbers: Ints, fits: Mask) -> dict[int, bytes]:
+    rows = np.flatnonzero(frame["attestation"].is_not_null().to_numpy() & fits)
+    if not len(rows):
+        return {}
+    return dict(zip(numbers[rows].tolist(), frame["attestation"][rows].to_list(), strict=True))
+
+
+def _fits(frame: pl.DataFrame, counts: Ints, authentic: Sequence[admission.Authentic], place: tuple[str, int]) -> Mask:
     """The checks of `admission.envelope_refusal` for all records at once; False means: ask it."""
-    timestamps = np.array([item.record.timestamp_us for _, item in authentic], np.int64)
-    owners = pl.Series([item.gateway_id for _, item in authentic], dtype=pl.String)
+    timestamps = np.array([item.record.timestamp_us for item in authentic], np.int64)
+    owners = pl.Series([item.gateway_id for item in authentic], dtype=pl.String)
     epochs = frame["epoch"]
     starts = {epoch: _start_of(epoch) for epoch in epochs.unique().to_list()}
     start = pl.Series([starts[epoch] for epoch in epochs.to_list()], dtype=pl.Int64)
@@ -214,7 +254,7 @@ def _fits(
             pl.col("gateway_id") == owners,
             pl.col("topic") == topic,
             pl.col("partition") == partition,
-            pl.col("first_sequence").is_between(0, admission.MAX_SEQUENCE),
+            pl.col("first_sequence").is_between(0, limits.MAX_SEQUENCE),
             pl.Series(counts <= limits.MAX_EVENTS_PER_BATCH),
             pl.Series(counts == 0) | (owners != TICK_GATEWAY),
             (start - pl.Series(timestamps) <= HOUR_US).fill_null(False),
@@ -232,23 +272,24 @@ def _positions(numbers: Ints, counts: Ints) -> tuple[Ints, Ints]:
 
 def _one_by_one(
     records: int,
-    authentic: list[tuple[int, admission.Authentic]],
+    numbers: Sequence[int],
+    authentic: Sequence[admission.Authentic],
     refused: dict[int, Refused],
     place: tuple[str, int],
 ) -> Decoded:
     batches: list[Batch] = []
-    numbers: list[int] = []
-    for i, item in authentic:
+    decoded: list[int] = []
+    for i, item in zip(numbers, authentic, strict=True):
         batch = admission.decode(item, *place)
         if isinstance(batch, Refused):
             refused[i] = batch
         else:
             batches.append(batch)
-            numbers.append(i)
+            decoded.append(i)
     frame = pl.DataFrame([batch.envelope for batch in batches], schema=ENVELOPE_SCHEMA)
     events = pl.DataFrame([event for batch in batches for event in batch.events], schema=EVENT_SCHEMA)
     counts = np.array([len(batch.events) for batch in batches], np.int64)
-    places = np.array(numbers, np.int64)
+    places = np.array(decoded, np.int64)
     envelopes = _envelopes(records, frame, places, np.ones(len(places), np.bool_), counts)
     return Decoded(envelopes, refused, events, *_positions(places, counts))
 
@@ -257,11 +298,11 @@ def _schemas() -> tuple[pl.Schema, pl.Schema]:
     empty = _read([], [0])
     if empty is None:
         raise AssertionError("polars-avro cannot read the sentinel of this schema")
-    struct = empty.schema["events"]
+    struct = empty.events.schema["events"]
     fields = {entry.name: entry.dtype for entry in struct.inner.fields}  # type: ignore[attr-defined]
     fields |= dict.fromkeys(_TIMES, pl.Int64()) | dict.fromkeys(_ENUMS, pl.String())
-    kept = ("gateway_id", "epoch", "first_sequence", "counters", "closed")
-    envelope = {name: empty.schema[name] for name in kept} | {"gateway_kind": pl.String()}
+    kept = ("gateway_id", "epoch", "first_sequence", "counters", "closed", "attestation")
+    envelope = {name: empty.envelopes.schema[name] for name in kept} | {"gateway_kind": pl.String()}
     return pl.Schema(fields), pl.Schema(envelope)
 
 

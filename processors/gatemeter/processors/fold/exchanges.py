@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from gatemeter.processors.fold.facts import Source
-from gatemeter.processors.fold.types import Row
+from gatemeter.processors.fold.types import LogRecord, Row
 from gatemeter.processors.fold.windows import Dimensions, Measures
 from gatemeter.processors.metadata.views import View
 
@@ -21,6 +21,7 @@ class RequestHalf:
 
     content_hash: bytes
     started_at_us: int
+    offset: int
     deadline_us: int | None = None
     event: Mapping[str, Any] | None = None
     index: int = 0
@@ -38,6 +39,7 @@ class ResponseHalf:
 
     content_hash: bytes
     started_at_us: int
+    offset: int
     dimensions: Dimensions
     measures: Measures
     in_windows: bool
@@ -74,6 +76,24 @@ class Denials:
 
     last_log_time_us: int
     seen: tuple[tuple[int, int], ...]
+
+
+class First(NamedTuple):
+    """The copy of an event that came first: the offset of its record, and its content hash."""
+
+    offset: int
+    content_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An event whose key came before with another content, in `record` at `index`."""
+
+    event: Mapping[str, Any]
+    index: int
+    source: Source
+    record: LogRecord
+    first: First
 
 
 class _Dated(Protocol):

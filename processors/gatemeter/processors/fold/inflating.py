@@ -111,7 +111,9 @@ class Inflater:
         exchange = Exchange(int(entry["first_offset"]), int(entry["last_log_time"]))
         generation = self.recent.generation(number)
         if entry["flags"] & HAS_REQUEST:
-            half = RequestHalf(entry["request_hash"].tobytes(), int(entry["request_started"]))
+            half = RequestHalf(
+                entry["request_hash"].tobytes(), int(entry["request_started"]), int(entry["first_offset"])
+            )
             if entry["deadline"] != NOT_WAITING:
                 half.deadline_us = int(entry["deadline"])
                 half.event, half.index, half.source = self._request(number, int(entry["request_row"]))
@@ -125,6 +127,7 @@ class Inflater:
             exchange.responses[0] = ResponseHalf(
                 entry["response_hash"].tobytes(),
                 int(entry["response_started"]),
+                int(entry["response_offset"]),
                 windows.dimensions_of_fact(part),
                 windows.measures_of_fact(part),
                 in_windows=part["fresh"],
@@ -176,6 +179,7 @@ _ENTRY: Final = (
     "response_started",
     "request_hash",
     "response_hash",
+    "response_offset",
     "request_row",
     "part_row",
     "unpaired_row",

@@ -39,6 +39,14 @@ def add(intervals: Intervals, first: int, after: int) -> Intervals:
     return tuple(merged)
 
 
+def remove(intervals: Intervals, first: int, after: int) -> Intervals:
+    """What is left without [first, after)."""
+    left: list[tuple[int, int]] = []
+    for low, high in intervals:
+        left += [(a, b) for a, b in ((low, min(high, first)), (max(low, after), high)) if a < b]
+    return tuple(left) if first < after else intervals
+
+
 def covers(intervals: Intervals, first: int, after: int) -> bool:
     """Whether all numbers of [first, after) are in the intervals."""
     index = bisect_right(intervals, (first, 1 << 63)) - 1

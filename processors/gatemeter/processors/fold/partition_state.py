@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from gatemeter.processors.fold.exchanges import Conflict
 from gatemeter.processors.fold.state import Clock, Decisions, Epochs, Totals
 from gatemeter.processors.fold.types import LogRecord, Rows
 from gatemeter.processors.fold.windows import WindowBook
@@ -43,3 +44,5 @@ class PartitionState:
     decisions: Decisions
     book: WindowBook
     rows: Rows
+    conflicts: list[Conflict] = field(default_factory=list)
+    """Conflicts since the last call of the fold, whose rows are not yet made."""

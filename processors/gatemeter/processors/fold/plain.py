@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gatemeter.processors.fold import facts, intervals, windows
+from gatemeter.processors.fold.attesting import Attested, take_attestation
 from gatemeter.processors.fold.events import refusal
 from gatemeter.processors.fold.exchanges import (
     Aging,
+    Conflict,
     Denials,
     Exchange,
     ExchangeKey,
+    First,
     RequestHalf,
     ResponseHalf,
     SeenDecision,
@@ -33,6 +36,7 @@ from gatemeter.processors.fold.state import (
 )
 from gatemeter.processors.fold.types import LogRecord, Row
 from gatemeter.processors.metadata.views import View
+from gatemeter.schemas.claims import Claims, claims_of
 from gatemeter.schemas.signing import TICK_GATEWAY
 
 OnEvict = Callable[[list[ExchangeKey], list[tuple[str, str]]], None]
@@ -78,7 +82,8 @@ class PlainFold:
         """Quarantines a record whole."""
         self.state.totals.records_quarantined += 1
         self.state.decisions.take(item.record.offset, -1, REFUSED)
-        quarantine(self.state, item.record, -1, (item.reason, item.detail), item.gateway_id, with_raw=True)
+        claims = claims_of(item.record.value)
+        quarantine(self.state, item.record, -1, (item.reason, item.detail), item.gateway_id, claims, with_raw=True)
 
     def _fold_batch(self, batch: Batch, view: View) -> None:
         state, envelope, record = self.state, batch.envelope, batch.record
@@ -104,8 +109,11 @@ class PlainFold:
         if gateway_id != TICK_GATEWAY:
             run = (source.first_sequence, source.first_sequence + len(batch.events))
             details = {**envelope["counters"], "closed": envelope["closed"]}
-            row = epoch_row(state, (gateway_id, epoch), run, details, record.timestamp_us)
+            hashes = b"".join(event["content_hash"] for event in batch.events)
+            row = epoch_row(state, (gateway_id, epoch), run, details, record.timestamp_us, record.offset, hashes)
             state.rows.add("gateway_epochs", row)
+            if envelope["attestation"] is not None:
+                take_attestation(state, Attested(record, (gateway_id, epoch), run[1], envelope["attestation"]))
 
     def _fold_events(
         self, batch: Batch, source: Source, view: View, settled: intervals.Intervals
@@ -123,7 +131,8 @@ class PlainFold:
                 wrong = refusal(event, record.timestamp_us, view.parameters.future_bound_us)
                 if wrong is not None:
                     code = INVALID
-                    quarantine(state, record, index, wrong, source.gateway_id, with_raw=not has_raw)
+                    claims = Claims(source.gateway_id, source.epoch, sequence, sequence + 1)
+                    quarantine(state, record, index, wrong, source.gateway_id, claims, with_raw=not has_raw)
                     has_raw = True
             if code == INVALID:
                 state.totals.events_quarantined += 1
@@ -139,14 +148,16 @@ class PlainFold:
         self, event: dict[str, Any], index: int, source: Source, view: View, record: LogRecord, recorded: str | None
     ) -> None:
         """One valid event that is new by sequence; `recorded` is its code in a replay."""
-        code = recorded
+        code, first = recorded, None
         if code is None:
             if event["kind"] == "REQUEST":
-                code = self._request(event, index, source, view)
+                first = self._request(event, index, source, view)
             elif event["kind"] == "RESPONSE":
-                code = self._response(event, index, source, view)
+                first = self._response(event, index, source, view)
             else:
-                code = self._policy(event, index, source, view)
+                first = self._policy(event, index, source, view)
+            if first is not None:
+                code = DUPLICATE if first.content_hash == event["content_hash"] else CONFLICT
         totals = self.state.totals
         if code is None:
             totals.events_admitted += 1
@@ -156,7 +167,8 @@ class PlainFold:
             totals.events_duplicate += 1
             return
         totals.events_conflict += 1
-        self.state.rows.add("exceptions", exception(event, index, source, CONFLICT, record.value))
+        if first is not None:  # a replay knows that it was one, and writes nothing
+            self.state.conflicts.append(Conflict(event, index, source, record, first))
 
     def _exchange(self, key: ExchangeKey, offset: int) -> Exchange:
         log_time = self.state.clock.log_time_us
@@ -167,13 +179,14 @@ class PlainFold:
         exchange.last_log_time_us = log_time
         return exchange
 
-    def _request(self, event: dict[str, Any], index: int, source: Source, view: View) -> str | None:
+    def _request(self, event: dict[str, Any], index: int, source: Source, view: View) -> First | None:
+        """Admits a REQUEST, or gives the copy that came before it; so `_response` and `_policy`."""
         key = (source.gateway_id, event["request_id"], event["attempt"])
         known = self.exchanges.get(key)
         if known is not None and known.request is not None:
-            return DUPLICATE if known.request.content_hash == event["content_hash"] else CONFLICT
+            return First(known.request.offset, known.request.content_hash)
         exchange = self._exchange(key, source.offset)
-        exchange.request = RequestHalf(event["content_hash"], event["request_started_at"])
+        exchange.request = RequestHalf(event["content_hash"], event["request_started_at"], source.offset)
         self.state.totals.requests += 1
         if exchange.responses:
             self._pair_late(exchange, event, index, source)
@@ -197,16 +210,16 @@ class PlainFold:
     def _mismatch(self, event: dict[str, Any], index: int, source: Source) -> None:
         self.state.rows.add("exceptions", exception(event, index, source, "start_mismatch", b""))
 
-    def _response(self, event: dict[str, Any], index: int, source: Source, view: View) -> str | None:
+    def _response(self, event: dict[str, Any], index: int, source: Source, view: View) -> First | None:
         key = (source.gateway_id, event["request_id"], event["attempt"])
         known = self.exchanges.get(key)
         revision = event["usage_revision"]
         if known is not None:
             same = known.responses.get(revision)
+            if same is None and known.started_at_us not in (None, event["request_started_at"]):
+                same = next(iter(known.responses.values()))
             if same is not None:
-                return DUPLICATE if same.content_hash == event["content_hash"] else CONFLICT
-            if known.responses and known.started_at_us != event["request_started_at"]:
-                return CONFLICT
+                return First(same.offset, same.content_hash)
         exchange = self._exchange(key, source.offset)
         request = exchange.request
         fact = facts.usage_fact(event, index, source, self.state.clock, view)
@@ -219,6 +232,7 @@ class PlainFold:
         half = ResponseHalf(
             event["content_hash"],
             event["request_started_at"],
+            source.offset,
             windows.dimensions_of_fact(fact),
             windows.measures_of_fact(fact),
             in_windows=False,
@@ -258,11 +272,11 @@ class PlainFold:
     def _book(self, dimensions: windows.Dimensions, measures: Sequence[int], offset: int) -> None:
         self.state.book.add(self.state.clock.slice_us, dimensions, measures, offset)
 
-    def _policy(self, event: dict[str, Any], index: int, source: Source, view: View) -> str | None:
+    def _policy(self, event: dict[str, Any], index: int, source: Source, view: View) -> First | None:
         key = (source.gateway_id, event["decision_id"])
         known = self.policies.get(key)
         if known is not None:
-            return DUPLICATE if known.content_hash == event["content_hash"] else CONFLICT
+            return First(known.first_offset, known.content_hash)
         state = self.state
         log_time = state.clock.log_time_us
         self.policies.put(key, SeenDecision(source.offset, log_time, event["content_hash"]))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gatemeter.processors.fold.decoding import Ints, Mask
+from gatemeter.processors.fold.decoding import HASH, Ints, Mask
 from gatemeter.processors.metadata.views import View
 
 HAS_REQUEST: Final = 1
@@ -25,8 +25,6 @@ COMPLEX: Final = -2
 """Number of a key that the plain fold remembers."""
 NOT_WAITING: Final = 0
 COMPACT_AFTER_US: Final = 60_000_000
-
-HASH: Final = np.dtype("V16")
 
 
 @dataclass(slots=True)
@@ -58,6 +56,7 @@ class Entries:
     response_started: Ints
     request_hash: npt.NDArray[np.void]
     response_hash: npt.NDArray[np.void]
+    response_offset: Ints
     request_row: Ints
     part_row: Ints
     unpaired_row: Ints
@@ -72,6 +71,7 @@ _COLUMNS: Final = (
     ("response_started", np.dtype(np.int64)),
     ("request_hash", HASH),
     ("response_hash", HASH),
+    ("response_offset", np.dtype(np.int64)),
     ("request_row", np.dtype(np.int64)),
     ("part_row", np.dtype(np.int64)),
     ("unpaired_row", np.dtype(np.int64)),

@@ -5,7 +5,7 @@ The usual record, in order and all valid, costs one comparison; the others are w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 
 from gatemeter.processors.fold import intervals
+from gatemeter.processors.fold.attesting import Attested, take_attestation
 from gatemeter.processors.fold.clocks import Clocks
-from gatemeter.processors.fold.decoding import Decoded, Ints, Mask
+from gatemeter.processors.fold.decoding import Decoded, Envelopes, Ints, Mask, content_hashes
 from gatemeter.processors.fold.events import MAX_ID_LENGTH, POLICY_RANGES, RESPONSE_RANGES, refusal
 from gatemeter.processors.fold.notices import epoch_row, quarantine
 from gatemeter.processors.fold.partition_state import PartitionState, Refused
@@ -23,6 +24,7 @@ from gatemeter.processors.fold.state import CONFLICT, DUPLICATE, EPOCH_LIFETIME_
 from gatemeter.processors.fold.types import LogRecord
 from gatemeter.processors.metadata.views import View
 from gatemeter.schemas import limits
+from gatemeter.schemas.claims import Claims
 from gatemeter.schemas.signing import TICK_GATEWAY
 from gatemeter.schemas.tables import BUCKETS
 
@@ -73,15 +75,24 @@ def valid_events(events: pl.DataFrame, recorded_at: Ints, future_bound_us: int) 
     return events.with_columns(latest).select(_ACCEPTED)["accepted"].to_numpy()
 
 
+def _by_epoch(envelopes: Envelopes) -> Iterator[tuple[EpochKey, Ints]]:
+    """The records of each epoch, in order."""
+    records = np.arange(len(envelopes.present))
+    frame = pl.DataFrame({"gateway_id": envelopes.gateway_id, "epoch": envelopes.epoch, "record": records})
+    if not envelopes.present.all():
+        frame = frame.filter(pl.Series(envelopes.present))
+    grouped = frame.group_by("gateway_id", "epoch", maintain_order=True).agg("record")
+    for gateway_id, epoch, numbers in zip(*grouped, strict=True):
+        yield (gateway_id, epoch), numbers.to_numpy()
+
+
 @dataclass(slots=True)
 class _Heard:
-    """One epoch while its records of this stretch pass by: what is settled, and the run of sequences received."""
+    """A run of sequences of one epoch: the records that brought it, and what is settled after them."""
 
     settled: intervals.Intervals
     log_time_us: int
-    first: int
-    after: int
-    last_record: int
+    numbers: Ints
 
 
 class Settling:
@@ -97,6 +108,7 @@ class Settling:
         """Which events are to be admitted; everything else about the stretch's records is done here."""
         events = decoded.events
         self._records, self._envelopes, self._events = records, decoded.envelopes, events
+        self._hashes = content_hashes(events)
         self._admitted = np.ones(events.height, np.bool_)
         valid = self._admitted
         if not self._state.decisions.replaying and events.height:
@@ -106,15 +118,20 @@ class Settling:
         self._state.totals.records += len(records)
         for item in decoded.refused.values():
             self._plain.refuse(item)
-        by_epoch: dict[EpochKey, list[int]] = {}
-        keys = zip(decoded.envelopes.gateway_id, decoded.envelopes.epoch, strict=True)
-        for i, (key, present) in enumerate(zip(keys, decoded.envelopes.present.tolist(), strict=True)):
-            if present:
-                by_epoch.setdefault(key, []).append(i)
-        for key, numbers in by_epoch.items():
-            if not self._at_once(key, np.array(numbers, np.int64)):
-                self._one_by_one(key, numbers)
+        self._expired: set[int] = set()
+        for key, numbers in _by_epoch(decoded.envelopes):
+            if not self._at_once(key, numbers):
+                self._run_by_run(key, numbers)
+        for i, value in decoded.envelopes.attested.items():
+            self._take_attestation(i, value)
         return self._admitted
+
+    def _take_attestation(self, i: int, value: bytes) -> None:
+        envelopes = self._envelopes
+        key = (envelopes.gateway_id[i], envelopes.epoch[i])
+        if key[0] != TICK_GATEWAY and i not in self._expired:
+            after = int(envelopes.first_sequence[i]) + int(envelopes.count[i])
+            take_attestation(self._state, Attested(self._records[i], key, after, value))
 
     def _all_valid(self, start: int, after: int) -> bool:
         return bool(self._invalid_before[after] == self._invalid_before[start])
@@ -139,39 +156,56 @@ class Settling:
         state.totals.records_batches += len(numbers)
         state.totals.events_received += int(count.sum())
         settled = intervals.add(settled, int(first[0]), int(after[-1]))
-        self._close(key, _Heard(settled, end, int(first[0]), int(after[-1]), int(numbers[-1])))
+        self._close(key, _Heard(settled, end, numbers))
         return True
+
+    def _hashes_of(self, numbers: Ints) -> bytes:
+        """Content hashes of the events of some records, end to end."""
+        start, count = self._envelopes.start[numbers], self._envelopes.count[numbers]
+        after = np.cumsum(count)
+        hashes: bytes = self._hashes[np.arange(after[-1]) + np.repeat(start - after + count, count)].tobytes()
+        return hashes
 
     def _recorded(self, numbers: Ints) -> list[int]:
         return numbers.tolist() if self._state.decisions.replaying else []
 
-    def _one_by_one(self, key: EpochKey, numbers: list[int]) -> None:
-        heard: _Heard | None = None
-        for i in numbers:
-            log_time_us = int(self._clocks.log_time[i])
-            first = int(self._envelopes.first_sequence[i])
-            after = first + int(self._envelopes.count[i])
-            if heard is not None and (heard.after != first or heard.log_time_us + EPOCH_LIFETIME_US < log_time_us):
-                self._close(key, heard)
-                heard = None
-            if heard is None:
-                if self._is_expired(key, i, log_time_us):
-                    continue
-                heard = _Heard(self._state.epochs.settled(key), log_time_us, first, after, i)
-            heard.log_time_us, heard.after, heard.last_record = log_time_us, after, i
-            self._state.totals.records_batches += 1
-            self._state.totals.events_received += after - first
-            heard.settled = self._settle(i, first, after, heard.settled)
-        if heard is not None:
-            self._close(key, heard)
+    def _run_by_run(self, key: EpochKey, numbers: Ints) -> None:
+        first, log_time = self._envelopes.first_sequence[numbers], self._clocks.log_time[numbers]
+        after = first + self._envelopes.count[numbers]
+        broken = (first[1:] != after[:-1]) | (log_time[:-1] + EPOCH_LIFETIME_US < log_time[1:])
+        for run in np.split(numbers, np.flatnonzero(broken) + 1):
+            heard_from = 0
+            while heard_from < len(run) and self._is_expired(key, int(run[heard_from])):
+                heard_from += 1
+            if heard_from < len(run):
+                self._hear(key, run[heard_from:])
 
-    def _is_expired(self, key: EpochKey, i: int, log_time_us: int) -> bool:
-        if not self._state.epochs.is_expired(key, log_time_us):
+    def _hear(self, key: EpochKey, run: Ints) -> None:
+        """Records without a hole between them: those at the front one by one, the rest at once where it is as usual."""
+        envelopes, state = self._envelopes, self._state
+        start, count = envelopes.start[run], envelopes.count[run]
+        after = int(envelopes.first_sequence[run[-1]] + count[-1])
+        state.totals.records_batches += len(run)
+        state.totals.events_received += int(count.sum())
+        unusual = np.flatnonzero(self._invalid_before[start + count] != self._invalid_before[start])
+        at_once_from = len(run) if state.decisions.replaying else int(unusual[-1]) + 1 if len(unusual) else 0
+        settled = state.epochs.settled(key)
+        for at, i in enumerate(run.tolist()):
+            first = int(envelopes.first_sequence[i])
+            if at >= at_once_from and not intervals.overlaps(settled, first, after):
+                settled = intervals.add(settled, first, after)
+                break
+            settled = self._settle(i, first, first + int(envelopes.count[i]), settled)
+        self._close(key, _Heard(settled, int(self._clocks.log_time[run[-1]]), run))
+
+    def _is_expired(self, key: EpochKey, i: int) -> bool:
+        if not self._state.epochs.is_expired(key, int(self._clocks.log_time[i])):
             return False
         text = f"epoch {key[1]} ended more than 30 days ago"
         self._plain.refuse(Refused(self._records[i], "epoch_expired", text, key[0]))
         start = int(self._envelopes.start[i])
         self._admitted[start : start + int(self._envelopes.count[i])] = False
+        self._expired.add(i)
         return True
 
     def _settle(self, i: int, first: int, after: int, settled: intervals.Intervals) -> intervals.Intervals:
@@ -204,7 +238,8 @@ class Settling:
                 wrong = refusal(event, record.timestamp_us, self._view.parameters.future_bound_us)
             if wrong is not None:
                 gateway_id = self._envelopes.gateway_id[i]
-                quarantine(state, record, index, wrong, gateway_id, with_raw=not has_raw)
+                claims = Claims(gateway_id, self._envelopes.epoch[i], sequence, sequence + 1)
+                quarantine(state, record, index, wrong, gateway_id, claims, with_raw=not has_raw)
                 has_raw = True
             if wrong is not None or recorded.get(index) == INVALID:
                 state.totals.events_quarantined += 1
@@ -222,7 +257,8 @@ class Settling:
         state.epochs.hear(key, heard.settled, heard.log_time_us)
         if key[0] == TICK_GATEWAY:
             return
-        details = self._envelopes.details(heard.last_record)
-        recorded_at_us = self._records[heard.last_record].timestamp_us
-        row = epoch_row(state, key, (heard.first, heard.after), details, recorded_at_us)
+        envelopes, first, last = self._envelopes, int(heard.numbers[0]), int(heard.numbers[-1])
+        run = (int(envelopes.first_sequence[first]), int(envelopes.first_sequence[last] + envelopes.count[last]))
+        offset, at_us = self._records[first].offset, self._records[last].timestamp_us
+        row = epoch_row(state, key, run, envelopes.details(last), at_us, offset, self._hashes_of(heard.numbers))
         state.rows.add("gateway_epochs", row)

@@ -85,6 +85,15 @@ class Epochs:
         """Notes a record of the epoch."""
         self._states[key] = EpochState(settled, log_time_us)
 
+    def discard(self, key: EpochKey, first: int, after: int, log_time_us: int) -> None:
+        """An operator gives up the sequences [first, after): they are settled. No effect on an epoch that is over.
+
+        The epoch is not heard by that: nothing came from the gateway.
+        """
+        if not self.is_expired(key, log_time_us):
+            state = self._states.get(key, EpochState((), 0))
+            self._states[key] = replace(state, settled=intervals.add(state.settled, first, after))
+
     def snapshot(self, log_time_us: int) -> dict[EpochKey, EpochState]:
         """A copy that does not change, without what has expired."""
         for key in [key for key in self._states if self._states[key].last_heard_us + EPOCH_LIFETIME_US < log_time_us]:
@@ -106,6 +115,7 @@ class Totals:
     """Running totals since the partition's first offset, as in `ingest_batches`."""
 
     records: int = 0
+    records_skipped: int = 0
     records_batches: int = 0
     records_operator: int = 0
     records_quarantined: int = 0

@@ -29,7 +29,7 @@ class PlainStretches:
             self.plain.fold_record(decoded, stretch.view)
 
     def control(self, record: LogRecord, view: View | None, before: View | None) -> None:
-        """Folds a CONTROL; the clock is taken under the view before it and under its own."""
+        """Folds a record of an operator; the clock is taken under the view before it and under its own."""
         take_control(self.plain, record, view, before)
 
     def needed_from(self) -> int | None:

@@ -59,6 +59,7 @@ def append_control(
     metadata_offset: int,
     digest: bytes,
     *,
+    reason: str = "",
     client: Mapping[str, Any] | None = None,
 ) -> dict[int, int]:
     """Appends a CONTROL for this view to every partition: partition → offset. Repeating it does no harm.
@@ -73,7 +74,7 @@ def append_control(
             topic,
             partition,
             None,
-            control_value(topic, partition, metadata_offset, digest, issued_at_us),
+            control_value(topic, partition, metadata_offset, digest, issued_at_us, reason),
         )
         for partition in partitions
     ]
@@ -81,7 +82,9 @@ def append_control(
     return {partitions[index]: offsets[index] for index in range(len(partitions))}
 
 
-def control_value(topic: str, partition: int, metadata_offset: int, digest: bytes, issued_at_us: int) -> bytes:
+def control_value(
+    topic: str, partition: int, metadata_offset: int, digest: bytes, issued_at_us: int, reason: str = ""
+) -> bytes:
     """The value of one CONTROL record; it names its partition, so that a copy elsewhere is found out."""
     control = {
         "topic": topic,
@@ -89,6 +92,7 @@ def control_value(topic: str, partition: int, metadata_offset: int, digest: byte
         "metadata_offset": metadata_offset,
         "view_digest": digest,
         "issued_at": issued_at_us,
+        "reason": reason,
     }
     return encode("Control", control)
 
@@ -101,12 +105,14 @@ def apply_metadata(
     operator_keys: Mapping[str, str] | None = None,
     events_topic: str = EVENTS_TOPIC,
     metadata_topic: str = METADATA_TOPIC,
+    reason: str = "",
     client: Mapping[str, Any] | None = None,
 ) -> Applied:
     """Publishes what changed and puts the view of all metadata in force in every partition.
 
     Applying the same again publishes nothing and appends the same CONTROL again, which completes an apply that was cut
     short. `operator_keys`: public keys of other operators whose records count (this one's key is added).
+    `reason`: why, in the operator's words; it stands in the CONTROL records.
 
     1. metadata is read and the drafts are checked: nothing is sent if a worker would refuse one
     2. changed records are appended: a crash here leaves records that no CONTROL names, without effect
@@ -123,5 +129,5 @@ def apply_metadata(
         copy = read_metadata(bootstrap, trusted, topic=metadata_topic, client=client)
     offset = copy.log.loaded_to
     digest = copy.log.digest(offset)
-    controls = append_control(bootstrap, events_topic, operator_key, offset, digest, client=client)
+    controls = append_control(bootstrap, events_topic, operator_key, offset, digest, reason=reason, client=client)
     return Applied(len(fresh), len(drafts) - len(fresh), offset, digest, controls, len(copy.refused))

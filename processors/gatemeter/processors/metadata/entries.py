@@ -77,6 +77,19 @@ class GatewayKey:
 
 
 @dataclass(frozen=True, slots=True)
+class AttestationKey:
+    """A public Ed25519 key (64 hex digits) of a gateway; valid in `[valid_from_us, valid_to_us)`."""
+
+    public_hex: str
+    valid_from_us: int = 0
+    valid_to_us: int | None = None
+
+    def valid_at(self, at_us: int) -> bool:
+        """Whether the key is valid at an instant: the start belongs to it, the end does not."""
+        return self.valid_from_us <= at_us and (self.valid_to_us is None or at_us < self.valid_to_us)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How a tenant is charged."""
 
@@ -180,7 +193,8 @@ class PolicyPrices(Dated):
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A registered gateway and its keys by key id."""
+    """A registered gateway and its keys by key id: of its MAC, and public ones of its attestations."""
 
     gateway_id: str
     keys: Mapping[str, GatewayKey]
+    attestation_keys: Mapping[str, AttestationKey] = field(default_factory=dict)

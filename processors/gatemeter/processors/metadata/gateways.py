@@ -13,19 +13,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from gatemeter.processors.metadata.control import Applied, apply_metadata
-from gatemeter.processors.metadata.entries import HOUR_US, MINUTE_US, GatewayKey, MetadataError
+from gatemeter.processors.metadata.entries import MINUTE_US, AttestationKey, Gateway, GatewayKey, MetadataError
 from gatemeter.processors.metadata.publishing import Draft
 from gatemeter.processors.metadata.reading import read_metadata
 from gatemeter.processors.metadata.records import GATEWAY_KINDS, check_choice
 from gatemeter.processors.metadata.views import View
 from gatemeter.schemas.partitions import EVENTS_TOPIC, METADATA_TOPIC
-from gatemeter.schemas.signing import TICK_GATEWAY, OperatorKey, load_secrets, new_secret, save_secrets
+from gatemeter.schemas.signing import (
+    TICK_GATEWAY,
+    OperatorKey,
+    SecretsError,
+    load_secrets,
+    new_secret,
+    save_secrets,
+)
 
 CLOCK_TOLERANCE_US: Final = 5 * MINUTE_US
 """A new key is valid from a little before now: the broker's clock judges it."""
-
-ROTATION_OVERLAP_US: Final = 24 * HOUR_US
-"""How long the earlier keys stay valid after a rotation, unless they end sooner."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 
@@ -46,7 +50,7 @@ class Connection:
         """All operators whose records count, this one included."""
         return {**(self.operator_keys or {}), self.operator_key.kid: self.operator_key.public_hex}
 
-    def apply(self, drafts: list[Draft]) -> Applied:
+    def apply(self, drafts: list[Draft], reason: str = "") -> Applied:
         """Publishes what changed and puts it in force; see `apply_metadata`."""
         return apply_metadata(
             self.bootstrap,
@@ -55,6 +59,7 @@ class Connection:
             operator_keys=self.operator_keys,
             events_topic=self.events_topic,
             metadata_topic=self.metadata_topic,
+            reason=reason,
             client=self.client,
         )
 
@@ -66,19 +71,29 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class AddedGateway:
-    """A gateway's key in force; `kid` is what its emitter is configured with, its secret is in the secrets file."""
+    """A gateway's key in force; `kid` is what its emitter is configured with, its secret is in the secrets file.
+
+    `attestation_kid`: the key of its attestations that was registered with it, '' for none.
+    """
 
     gateway_id: str
     kid: str
     applied: Applied
+    attestation_kid: str = ""
 
 
 def add_gateway(
-    connection: Connection, secrets_path: Path, gateway_id: str, kind: str, *, rotate: bool = False
+    connection: Connection,
+    secrets_path: Path,
+    gateway_id: str,
+    kind: str,
+    *,
+    attestation_path: Path | None = None,
+    reason: str = "",
 ) -> AddedGateway:
-    """Registers a gateway with a new key, or with `rotate` gives it another one and lets the earlier ones run out.
+    """Registers a gateway with a new key, and with the public half of the attestation key in `attestation_path`.
 
-    Raises `MetadataError` for a bad name or kind, or where the gateway is there and `rotate` is not set.
+    That file is made where it is not there. Raises `MetadataError` for a bad name or kind, or a gateway that is there.
     """
     if not _NAME.fullmatch(gateway_id):
         raise MetadataError(
@@ -86,58 +101,104 @@ def add_gateway(
         )
     check_choice("kind", kind, GATEWAY_KINDS)
     view = connection.view()
-    if gateway_id in view.gateways and not rotate:
-        raise MetadataError(f"gateway {gateway_id!r} is registered; give it another key with --rotate")
-    if gateway_id not in view.gateways and rotate:
-        raise MetadataError(f"gateway {gateway_id!r} is not registered; add it without --rotate")
-    return _with_new_key(connection, secrets_path, view, gateway_id, kind)
+    if gateway_id in view.gateways:
+        raise MetadataError(
+            f"gateway {gateway_id!r} is registered; give it another key with: gatemeter gateways rotate {gateway_id}"
+        )
+    return _register(connection, secrets_path, view, Gateway(gateway_id, {}), kind, attestation_path, reason)
 
 
-def ensure_tick_gateway(connection: Connection, secrets_path: Path) -> AddedGateway:
+def ensure_tick_gateway(connection: Connection, secrets_path: Path, reason: str = "") -> AddedGateway:
     """The reserved gateway with which workers move log time: makes its key once, then only puts it in force again."""
     view = connection.view()
     known = load_secrets(secrets_path) if secrets_path.exists() else {}
     now_us = time.time_ns() // 1_000
     for kid, key in view.keys.items():
         if key.gateway_id == TICK_GATEWAY and key.valid_at(now_us) and kid in known:
-            return AddedGateway(TICK_GATEWAY, kid, connection.apply([]))
-    return _with_new_key(connection, secrets_path, view, TICK_GATEWAY, "policy_point")
+            return AddedGateway(TICK_GATEWAY, kid, connection.apply([], reason))
+    before = view.gateways.get(TICK_GATEWAY, Gateway(TICK_GATEWAY, {}))
+    return _register(connection, secrets_path, view, before, "policy_point", None, reason)
 
 
-def _with_new_key(connection: Connection, secrets_path: Path, view: View, gateway_id: str, kind: str) -> AddedGateway:
+def _register(
+    connection: Connection,
+    secrets_path: Path,
+    view: View,
+    before: Gateway,
+    kind: str,
+    attestation_path: Path | None,
+    reason: str,
+) -> AddedGateway:
+    """One more key for a gateway as it was `before`, and one more attestation key where there is a path."""
+    attestation = None
+    if attestation_path is not None:
+        attestation = attestation_key(view, before.gateway_id, attestation_path)
+    kid = new_secret_in(secrets_path, view, before.gateway_id)
+    draft = with_keys(before, kind, kid, attestation, time.time_ns() // 1_000)
+    applied = connection.apply([draft], reason)
+    return AddedGateway(before.gateway_id, kid, applied, attestation.kid if attestation else "")
+
+
+def new_secret_in(secrets_path: Path, view: View, gateway_id: str) -> str:
+    """Draws a secret for another key of a gateway and writes it to the file; its key id."""
     known = load_secrets(secrets_path) if secrets_path.exists() else {}
-    now_us = time.time_ns() // 1_000
     kid = _free_kid(gateway_id, set(view.keys) | set(known))
     secrets_path.parent.mkdir(parents=True, exist_ok=True)
     save_secrets(secrets_path, {**known, kid: new_secret()})
-    applied = connection.apply([with_key(view, gateway_id, kind, kid, now_us)])
-    return AddedGateway(gateway_id, kid, applied)
+    return kid
 
 
-def _free_kid(gateway_id: str, taken: set[str]) -> str:
-    number = 1
-    while f"{gateway_id}-{number}" in taken:
-        number += 1
-    return f"{gateway_id}-{number}"
+def attestation_key(view: View, gateway_id: str, path: Path) -> OperatorKey:
+    """The private attestation key in a file, which is made where it is not there.
 
-
-def with_key(view: View, gateway_id: str, kind: str, kid: str, now_us: int) -> Draft:
-    """The gateway's record with one more key; its earlier keys end a day from now, unless they end sooner."""
-    gateway = view.gateways.get(gateway_id)
-    earlier = {} if gateway is None else dict(gateway.keys)
-    end = now_us + ROTATION_OVERLAP_US
-    ending = {
-        old: GatewayKey(key.gateway_id, key.gateway_kind, key.valid_from_us, min(key.valid_to_us or end, end))
-        for old, key in earlier.items()
+    Raises `SecretsError` where its key id is another key of the metadata: a key id names one key for ever.
+    """
+    taken = {
+        kid: (gateway.gateway_id, key.public_hex)
+        for gateway in view.gateways.values()
+        for kid, key in gateway.attestation_keys.items()
     }
-    keys = {**ending, kid: GatewayKey(gateway_id, kind, now_us - CLOCK_TOLERANCE_US)}
-    return Draft(
-        "Gateway",
-        {
-            "gateway_id": gateway_id,
-            "gateway_kind": kind,
-            "keys": [
-                {"kid": kid, "valid_from": key.valid_from_us, "valid_to": key.valid_to_us} for kid, key in keys.items()
-            ],
-        },
-    )
+    if not path.exists():
+        key = OperatorKey.generate(_free_kid(f"{gateway_id}-attest", set(taken) | set(view.keys)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        key.save(path)
+        return key
+    key = OperatorKey.load(path)
+    if key.kid in view.keys or taken.get(key.kid, (gateway_id, key.public_hex)) != (gateway_id, key.public_hex):
+        raise SecretsError(f"{path}: key id {key.kid!r} names another key already; choose another file")
+    return key
+
+
+def _free_kid(stem: str, taken: set[str]) -> str:
+    number = 1
+    while f"{stem}-{number}" in taken:
+        number += 1
+    return f"{stem}-{number}"
+
+
+def with_keys(before: Gateway, kind: str, kid: str, attestation: OperatorKey | None, now_us: int) -> Draft:
+    """The gateway's record with one more key, and one more attestation key."""
+    start_us = now_us - CLOCK_TOLERANCE_US
+    attestation_keys = dict(before.attestation_keys)
+    if attestation is not None and attestation.kid not in attestation_keys:
+        attestation_keys[attestation.kid] = AttestationKey(attestation.public_hex, start_us)
+    keys = {**before.keys, kid: GatewayKey(before.gateway_id, kind, start_us)}
+    return draft_of(Gateway(before.gateway_id, keys, attestation_keys), kind)
+
+
+def draft_of(gateway: Gateway, kind: str) -> Draft:
+    """The metadata record that says a gateway's keys."""
+    keys = [
+        {"kid": kid, "valid_from": key.valid_from_us, "valid_to": key.valid_to_us} for kid, key in gateway.keys.items()
+    ]
+    attestation_keys = [
+        {"kid": kid, "public_key": key.public_hex, "valid_from": key.valid_from_us, "valid_to": key.valid_to_us}
+        for kid, key in gateway.attestation_keys.items()
+    ]
+    datum = {
+        "gateway_id": gateway.gateway_id,
+        "gateway_kind": kind,
+        "keys": keys,
+        "attestation_keys": attestation_keys,
+    }
+    return Draft("Gateway", datum)

@@ -18,7 +18,8 @@ from gatemeter.processors.metadata.entries import MetadataError
 from gatemeter.processors.metadata.records import entry_of
 from gatemeter.processors.metadata.views import Entry, Gateway, View, build_view, keys_of
 from gatemeter.schemas import signing
-from gatemeter.schemas.codec import CodecError, decode
+from gatemeter.schemas.codec import CodecError, Decoded, decode
+from gatemeter.schemas.partitions import METADATA_TOPIC
 
 DIGEST_LENGTH: Final = 32
 CACHED_VIEWS: Final = 64
@@ -46,9 +47,22 @@ class MetadataRefused(MetadataProblem):
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """A metadata record that has an effect: who published what, and when (0 where that is not known)."""
+
+    offset: int
+    kid: str
+    at_us: int
+    record: Decoded
+
+
+@dataclass(frozen=True, slots=True)
 class _Record:
     offset: int
     entry: Entry | None
+    kid: str
+    at_us: int
+    value: bytes
 
 
 class MetadataLog:
@@ -58,7 +72,8 @@ class MetadataLog:
     them refuses and another accepts would split their views.
     """
 
-    def __init__(self, operator_keys: Mapping[str, str]) -> None:
+    def __init__(self, operator_keys: Mapping[str, str], topic: str = METADATA_TOPIC) -> None:
+        self.topic = topic
         self._operator_keys = dict(operator_keys)
         self._lock = threading.Lock()
         self._records: list[_Record] = []
@@ -73,10 +88,11 @@ class MetadataLog:
         """Next metadata offset to load."""
         return self._loaded_to
 
-    def append(self, offset: int, value: bytes, headers: Mapping[str, bytes | None]) -> None:
-        """Takes the next record. Raises `MetadataRefused` where it is unsigned, undecodable or out of range.
+    def append(self, offset: int, value: bytes, headers: Mapping[str, bytes | None], at_us: int = 0) -> None:
+        """Takes the next record; `at_us` is its timestamp.
 
-        Raises `ValueError` for an offset that was read before.
+        Raises `MetadataRefused` where it is unsigned, undecodable or out of range, `ValueError` for an offset that was
+        read before.
         """
         with self._lock:
             if offset < self._loaded_to:
@@ -86,7 +102,8 @@ class MetadataLog:
                 entry = self._read(value, {name: content or b"" for name, content in headers.items()})
             except (CodecError, MetadataError) as error:
                 reason = str(error)
-            self._records.append(_Record(offset, entry))
+            kid = (headers.get(signing.KID_HEADER) or b"").decode("utf-8", "replace")
+            self._records.append(_Record(offset, entry, kid, at_us, value))
             self._hasher.update(offset.to_bytes(8, "big") + len(value).to_bytes(8, "big") + value)
             self._digests.append(self._hasher.digest())
             self._loaded_to = offset + 1
@@ -121,6 +138,16 @@ class MetadataLog:
         """BLAKE2b-256 over the records below `offset`: of each its offset, length (8 bytes each) and value."""
         with self._lock:
             return self._digests[self._count_below(offset)]
+
+    def published(self, first: int, after: int) -> list[Published]:
+        """What the records of [first, after) say, without those that have no effect. Raises `NeedsMetadata`."""
+        with self._lock:
+            records = self._records[self._count_below(first) : self._count_below(after)]
+        return [
+            Published(record.offset, record.kid, record.at_us, decode(record.value))
+            for record in records
+            if record.entry is not None
+        ]
 
     def _count_below(self, offset: int) -> int:
         if offset > self._loaded_to:

@@ -33,27 +33,28 @@ def save_operator_keys(path: Path, entries: Mapping[str, str]) -> None:
     draft.replace(path)
 
 
-def init_operator(key_path: Path, public_path: Path, kid: str) -> OperatorKey:
+def init_operator(key_path: Path, public_path: Path, kid: str, role: str = "operator") -> OperatorKey:
     """Makes a key and adds its public half to the workers' file. An existing key file is taken as it is.
 
+    `role`: operator or sealer, for errors: their keys are made alike and kept in files of their own.
     Raises `SecretsError` where the files contradict each other: a key id names one key for ever.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", kid):
-        raise SecretsError(f"operator key id must be 1 to 64 of A-Z a-z 0-9 . _ -, got {kid!r}")
+        raise SecretsError(f"{role} key id must be 1 to 64 of A-Z a-z 0-9 . _ -, got {kid!r}")
     public = load_operator_keys(public_path) if public_path.exists() else {}
     if key_path.exists():
         key = OperatorKey.load(key_path)
         if key.kid != kid:
-            raise SecretsError(f"{key_path}: holds the key of operator {key.kid!r}, not of {kid!r}")
+            raise SecretsError(f"{key_path}: holds the key of {role} {key.kid!r}, not of {kid!r}")
     elif kid in public:
-        raise SecretsError(f"{public_path}: knows operator {kid!r} already; choose another key id")
+        raise SecretsError(f"{public_path}: knows {role} {kid!r} already; choose another key id")
     else:
         key = OperatorKey.generate(kid)
         key_path.parent.mkdir(parents=True, exist_ok=True)
         key.save(key_path)
 
     if public.get(kid, key.public_hex) != key.public_hex:
-        raise SecretsError(f"{public_path}: has another public key for operator {kid!r}")
+        raise SecretsError(f"{public_path}: has another public key for {role} {kid!r}")
     if kid not in public:
         public_path.parent.mkdir(parents=True, exist_ok=True)
         save_operator_keys(public_path, {**public, kid: key.public_hex})

@@ -11,19 +11,13 @@ from confluent_kafka import KafkaException, Producer
 
 from gatemeter.processors.metadata.log import MetadataLog, MetadataRefused
 from gatemeter.processors.metadata.reading import MetadataCopy, MetadataUnreachable
+from gatemeter.processors.metadata.records import id_of
 from gatemeter.schemas.codec import Decoded, decode, encode
 from gatemeter.schemas.limits import MAX_BATCH_BYTES
 from gatemeter.schemas.partitions import METADATA_TOPIC
 from gatemeter.schemas.signing import OperatorKey
 
 DELIVERY_TIMEOUT_S: Final = 30.0
-_ID_FIELDS: Final = {
-    "Tenant": "tenant_id",
-    "ChargePlan": "plan_id",
-    "PolicyPrices": "prices_id",
-    "RateCard": "card_id",
-    "Gateway": "gateway_id",
-}
 
 
 class DeliveryFailed(Exception):
@@ -55,8 +49,7 @@ class Draft:
 
 def identity_of(record: Decoded) -> tuple[str, str, int]:
     """Kind, id and `effective_from` of a decoded record."""
-    entry_id = record.datum[_ID_FIELDS[record.name]] if record.name in _ID_FIELDS else ""
-    return record.name, entry_id, record.datum.get("effective_from", 0)
+    return record.name, id_of(record), record.datum.get("effective_from", 0)
 
 
 def changed(drafts: Sequence[Draft], copy: MetadataCopy) -> list[Draft]:

@@ -28,10 +28,10 @@ class MetadataCopy:
     accepted: list[Decoded] = field(default_factory=list)
     refused: list[MetadataRefused] = field(default_factory=list)
 
-    def take(self, offset: int, value: bytes, headers: Mapping[str, bytes]) -> None:
+    def take(self, offset: int, value: bytes, headers: Mapping[str, bytes], at_us: int = 0) -> None:
         """Appends one record; a refused one is noted."""
         try:
-            self.log.append(offset, value, headers)
+            self.log.append(offset, value, headers, at_us)
         except MetadataRefused as refusal:
             self.refused.append(refusal)
         else:
@@ -74,7 +74,7 @@ def _read(consumer: Consumer, topic: str, operator_keys: Mapping[str, str], dead
     low, _ = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=max(1.0, deadline - time.monotonic()))
     if low != 0:
         raise MetadataUnreachable(f"topic {topic} starts at offset {low}, must start at 0: metadata is kept for ever")
-    copy = MetadataCopy(MetadataLog(operator_keys))
+    copy = MetadataCopy(MetadataLog(operator_keys, topic))
     consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
     while True:
         message = consumer.poll(1.0)
@@ -84,7 +84,12 @@ def _read(consumer: Consumer, topic: str, operator_keys: Mapping[str, str], dead
             continue
         error = message.error()
         if error is None:
-            copy.take(_offset(message), message.value() or b"", headers_of(message.headers()))
+            copy.take(
+                _offset(message),
+                message.value() or b"",
+                headers_of(message.headers()),
+                message.timestamp()[1] * 1_000,
+            )
         elif error.code() == KafkaError._PARTITION_EOF:
             return copy
         elif not error.retriable():

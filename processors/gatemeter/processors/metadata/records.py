@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gatemeter.processors.metadata.cards import ANY_CLASS, RateLine, make_card
 from gatemeter.processors.metadata.entries import (
+    AttestationKey,
     DatedPlan,
     Gateway,
     GatewayKey,
@@ -38,6 +40,21 @@ def entry_of(decoded: Decoded) -> Entry:
     if build is None:
         raise MetadataError(f"{decoded.name} is no kind of metadata; known are {', '.join(sorted(_BUILDERS))}")
     return build(decoded.datum)
+
+
+_ID_FIELDS: Final = {
+    "Tenant": "tenant_id",
+    "ChargePlan": "plan_id",
+    "PolicyPrices": "prices_id",
+    "RateCard": "card_id",
+    "Gateway": "gateway_id",
+}
+
+
+def id_of(decoded: Decoded) -> str:
+    """What a metadata record is about: its tenant, plan, list, card or gateway; '' of the parameters."""
+    field = _ID_FIELDS.get(decoded.name)
+    return str(decoded.datum[field]) if field else ""
 
 
 def check_text(name: str, value: str) -> str:
@@ -133,10 +150,22 @@ def _gateway(datum: Mapping[str, Any]) -> Gateway:
         kid = check_text("kid", key["kid"])
         if kid in keys:
             raise MetadataError(f"key id {kid!r} is there twice")
-        if key["valid_to"] is not None and key["valid_to"] <= key["valid_from"]:
-            raise MetadataError(f"key id {kid!r}: valid_to must be after valid_from")
-        keys[kid] = GatewayKey(gateway_id, kind, key["valid_from"], key["valid_to"])
-    return Gateway(gateway_id, keys)
+        keys[kid] = GatewayKey(gateway_id, kind, *_validity(kid, key))
+    attestation_keys: dict[str, AttestationKey] = {}
+    for key in datum["attestation_keys"]:
+        kid = check_text("kid", key["kid"])
+        if kid in attestation_keys or kid in keys:
+            raise MetadataError(f"key id {kid!r} is there twice")
+        if not re.fullmatch(r"[0-9a-f]{64}", key["public_key"]):
+            raise MetadataError(f"key id {kid!r}: public_key must be 64 lower-case hex digits")
+        attestation_keys[kid] = AttestationKey(key["public_key"], *_validity(kid, key))
+    return Gateway(gateway_id, keys, attestation_keys)
+
+
+def _validity(kid: str, key: Mapping[str, Any]) -> tuple[int, int | None]:
+    if key["valid_to"] is not None and key["valid_to"] <= key["valid_from"]:
+        raise MetadataError(f"key id {kid!r}: valid_to must be after valid_from")
+    return key["valid_from"], key["valid_to"]
 
 
 def line_of(rate: Mapping[str, Any]) -> RateLine:

@@ -15,6 +15,7 @@ from typing import Final, Generic, TypeVar
 from gatemeter.processors.metadata.cards import ANY_CLASS, RateCard, RateLine, edges, make_card
 from gatemeter.processors.metadata.entries import (
     UNATTRIBUTED_PLAN,
+    AttestationKey,
     Attribution,
     Dated,
     DatedPlan,
@@ -33,6 +34,7 @@ from gatemeter.processors.metadata.entries import (
 
 __all__ = (
     "UNATTRIBUTED_PLAN",
+    "AttestationKey",
     "Attribution",
     "DatedPlan",
     "Entry",

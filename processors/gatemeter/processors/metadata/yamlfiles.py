@@ -131,7 +131,7 @@ class Entry:
 
     def duration_us(self, name: str, default: Any = MISSING) -> int:
         """A number and s, m, h or d, e.g. 15m."""
-        return self.take(name, "a duration such as 90s, 15m, 3h or 7d", default, _duration_us)
+        return self.take(name, "a duration such as 90s, 15m, 3h or 7d", default, duration_us)
 
     def instant_us(self, name: str, default: Any = MISSING) -> int:
         """A date or time; UTC unless it says otherwise."""
@@ -188,7 +188,8 @@ def instant_us(value: Any) -> int | None:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-def _duration_us(value: Any) -> int | None:
+def duration_us(value: Any) -> int | None:
+    """Microseconds of a text such as 90s, 15m, 3h or 7d; None for anything else."""
     match = re.fullmatch(r"(\d{1,9}) ?(s|m|min|h|d)", value) if isinstance(value, str) else None
     if match is None:
         return 0 if value == 0 and not isinstance(value, bool) else None

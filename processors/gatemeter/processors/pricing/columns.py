@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import polars as pl
 from gatemeter.processors.pricing.components import CACHE_HITS, PPM, UNALLOCATED
 from gatemeter.schemas.tables import BUCKETS, INPUT_BUCKETS, METERS
 
+QUANTITIES: Final = (*BUCKETS, *METERS)
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -23,6 +25,16 @@ class TierTables:
     follows: Mask
     list_prices: Ints
     provider_prices: Ints
+    missing: Mask = field(init=False)
+    """Whether a quantity lacks a price on either side."""
+    list_cost: Ints = field(init=False)
+    cost: Ints = field(init=False)
+    """Prices with 0 for those that are missing."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "missing", (self.provider_prices < 0) | (self.list_prices < 0))
+        object.__setattr__(self, "list_cost", np.maximum(self.list_prices, 0))
+        object.__setattr__(self, "cost", np.maximum(self.provider_prices, 0))
 
 
 def half_even(amounts: Ints, ppm: Ints) -> Ints:
@@ -51,21 +63,27 @@ def price_usage(
     events: pl.DataFrame, first_tier: Ints, tables: TierTables, charged: Mask, markup_ppm: Ints
 ) -> pl.DataFrame:
     """Columns of `components.Amounts`, a row an event. `charged`: whether the tenant pays."""
-    quantities = events.select(*BUCKETS, *METERS)
-    known = quantities.select(pl.any_horizontal(pl.all().is_not_null())).to_series().to_numpy()
+    # most quantities are said by no event of a stretch: what is null everywhere costs nothing and is not looked at
+    said = [at for at, name in enumerate(QUANTITIES) if events[name].null_count() < events.height]
+    quantities = events.select([QUANTITIES[at] for at in said])
+    known: Mask = np.zeros(events.height, np.bool_)
+    for column in quantities:
+        known |= column.is_not_null().to_numpy()
     cached = events["gateway_cache"].is_in(list(CACHE_HITS)).to_numpy()
-    amounts = quantities.fill_null(0).to_numpy().astype(np.int64, copy=False)
+    amounts = np.zeros((events.height, len(said)), np.int64)
+    for at, column in enumerate(quantities):
+        amounts[:, at] = column.fill_null(0).to_numpy()
+    tokens = fees = listed = np.zeros(events.height, np.int64)
+    missing: Mask = np.zeros(events.height, np.bool_)
     if len(tables.above):
-        tier = _tiers_of(first_tier, amounts[:, : len(INPUT_BUCKETS)].sum(axis=1), tables)
-        prices, list_prices = tables.provider_prices[tier], tables.list_prices[tier]
-        missing = ((amounts > 0) & ((prices[:, :-1] < 0) | (list_prices[:, :-1] < 0))).any(axis=1)
-        cost, list_cost = np.maximum(prices, 0), np.maximum(list_prices, 0)
-        tokens = (amounts[:, : len(BUCKETS)] * cost[:, : len(BUCKETS)]).sum(axis=1)
-        fees = (amounts[:, len(BUCKETS) :] * cost[:, len(BUCKETS) : -1]).sum(axis=1) + cost[:, -1]
-        listed = (amounts * list_cost[:, :-1]).sum(axis=1) + list_cost[:, -1]
-    else:
-        tokens = fees = listed = np.zeros(len(amounts), np.int64)
-        missing = np.zeros(len(amounts), np.bool_)
+        inputs = sum(1 for at in said if at < len(INPUT_BUCKETS))
+        tier = _tiers_of(first_tier, amounts[:, :inputs].sum(axis=1), tables)
+        buckets = sum(1 for at in said if at < len(BUCKETS))
+        cost, list_cost = tables.cost[:, said][tier], tables.list_cost[:, said][tier]
+        missing = np.logical_or.reduce((amounts > 0) & tables.missing[:, said][tier], axis=1)
+        tokens = (amounts[:, :buckets] * cost[:, :buckets]).sum(axis=1)
+        fees = (amounts[:, buckets:] * cost[:, buckets:]).sum(axis=1) + tables.cost[tier, -1]
+        listed = (amounts * list_cost).sum(axis=1) + tables.list_cost[tier, -1]
     unpriced = known & ~cached & ((first_tier < 0) | missing)
     priced = known & ~cached & ~unpriced
     status = np.select([cached, ~known, unpriced], ["free", "no_usage", "unpriced"], "priced")

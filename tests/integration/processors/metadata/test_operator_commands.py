@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -11,19 +12,38 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from gatemeter.cli.gateways import gateways_add, gateways_list, operators_init
+from gatemeter.cli.gateways import (
+    gateways_add,
+    gateways_keys,
+    gateways_list,
+    gateways_revoke,
+    gateways_rotate,
+    operators_init,
+)
 from gatemeter.cli.rates import rates_apply, rates_build
 from gatemeter.cli.tenants import tenants_apply
 from gatemeter.processors.metadata.operators import load_operator_keys
 from gatemeter.processors.metadata.reading import read_metadata
 from gatemeter.processors.metadata.views import View
-from gatemeter.schemas.signing import load_secrets
+from gatemeter.schemas.codec import decode
+from gatemeter.schemas.signing import OperatorKey, load_secrets
 from support.kafka import KafkaBroker
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 PARTITIONS = 2
 app = typer.Typer()
-for command in (gateways_add, gateways_list, operators_init, rates_apply, rates_build, tenants_apply):
+COMMANDS = (
+    gateways_add,
+    gateways_keys,
+    gateways_list,
+    gateways_revoke,
+    gateways_rotate,
+    operators_init,
+    rates_apply,
+    rates_build,
+    tenants_apply,
+)
+for command in COMMANDS:
     app.command(command.__name__)(command)
 
 
@@ -83,12 +103,63 @@ def test_a_rotation_adds_a_key_and_ends_the_earlier_one(operator: Operator) -> N
     secrets = ["--secrets", str(operator.secrets)]
     operator.run("gateways_add", "kong", "--kind", "api_gateway", *secrets, *operator.where())
     again = operator.run("gateways_add", "kong", *secrets, *operator.where(), exit_code=1)
-    assert "error: gateway 'kong' is registered; give it another key with --rotate" in again
-    operator.run("gateways_add", "kong", "--kind", "api_gateway", "--rotate", *secrets, *operator.where())
+    assert "error: gateway 'kong' is registered; give it another key with: gatemeter gateways rotate kong" in again
+    operator.run("gateways_rotate", "kong", "--overlap", "2h", *secrets, *operator.where())
     keys = operator.view().keys
     assert keys["kong-1"].valid_to_us is not None
     assert keys["kong-2"].valid_to_us is None
-    assert keys["kong-1"].valid_to_us > keys["kong-2"].valid_from_us
+    assert keys["kong-2"].gateway_kind == "api_gateway"
+    overlap_us = keys["kong-1"].valid_to_us - keys["kong-2"].valid_from_us
+    assert overlap_us == pytest.approx((2 * 3_600 + 5 * 60) * 1_000_000, abs=60_000_000)
+    assert sorted(load_secrets(operator.secrets)) == ["kong-1", "kong-2"]
+
+
+def test_an_attestation_key_is_made_kept_over_a_rotation_and_changed_on_demand(operator: Operator) -> None:
+    secrets = ["--secrets", str(operator.secrets)]
+    operator.run("gateways_add", "kong", *secrets, *operator.where())
+    own = operator.folder / "kong.attestation.json"
+    assert own.stat().st_mode & 0o777 == 0o600
+    operator.run("gateways_rotate", "kong", *secrets, *operator.where())
+    (key,) = operator.view().gateways["kong"].attestation_keys.values()
+    assert (key.public_hex, key.valid_to_us) == (OperatorKey.load(own).public_hex, None)
+    next_one = operator.folder / "next.json"
+    operator.run("gateways_rotate", "kong", "--attestation-key", str(next_one), *secrets, *operator.where())
+    keys = operator.view().gateways["kong"].attestation_keys
+    assert keys["kong-attest-1"].valid_to_us is not None
+    assert keys["kong-attest-2"].public_hex == OperatorKey.load(next_one).public_hex
+    shown = json.loads(operator.run("gateways_keys", *operator.where(events=False)))
+    assert [(row["gateway_id"], row["kid"], row["public_key"]) for row in shown] == [
+        ("kong", kid, keys[kid].public_hex) for kid in ("kong-attest-1", "kong-attest-2")
+    ]
+    other = ["--attestation-key", str(own), *secrets, *operator.where()]
+    taken = operator.run("gateways_add", "envoy", *other, exit_code=1)
+    assert "key id 'kong-attest-1' names another key already; choose another file" in taken
+    operator.run("gateways_add", "envoy", "--no-attestation", *secrets, *operator.where())
+    assert not operator.view().gateways["envoy"].attestation_keys
+
+
+def test_a_revoked_key_ends_at_the_time_that_was_said(operator: Operator) -> None:
+    operator.run("gateways_add", "kong", "--secrets", str(operator.secrets), *operator.where())
+    where = [*operator.where(), "--reason", "laptop stolen"]
+    early = operator.run("gateways_revoke", "kong-1", "--at", "2020-01-01", *where, exit_code=1)
+    assert "error: time must be after" in early
+    operator.run("gateways_revoke", "kong-1", *where)
+    operator.run("gateways_revoke", "kong-attest-1", *where)
+    gateway = operator.view().gateways["kong"]
+    assert not gateway.keys["kong-1"].valid_at(time.time_ns() // 1_000)
+    assert not gateway.attestation_keys["kong-attest-1"].valid_at(time.time_ns() // 1_000)
+    late = operator.run("gateways_revoke", "kong-1", "--at", "2099-01-01", *where, exit_code=1)
+    assert "error: key 'kong-1' ends at" in late
+    unknown = operator.run("gateways_revoke", "kong-9", *where, exit_code=1)
+    assert "error: key id 'kong-9' is not registered; known are kong-1" in unknown
+
+
+def test_the_reason_of_a_change_stands_in_its_control_records(operator: Operator) -> None:
+    card = ["--reason", "new contract", *operator.where()]
+    operator.run("tenants_apply", str(EXAMPLES / "tenants.yaml"), *card)
+    for partition in range(PARTITIONS):
+        (record,) = operator.broker.records(operator.events, partition)
+        assert decode(record.value() or b"").datum["reason"] == "new contract"
 
 
 def test_a_bad_kind_is_one_line(operator: Operator) -> None:
@@ -148,6 +219,6 @@ def test_an_operator_key_is_made_once(operator: Operator) -> None:
     assert "holds the key of operator 'ops-1'" in operator.run("operators_init", "ops-2", *files, exit_code=1)
 
 
-@pytest.mark.parametrize("name", ["gateways_add", "gateways_list", "operators_init", "rates_apply", "rates_build"])
+@pytest.mark.parametrize("name", [command.__name__ for command in COMMANDS])
 def test_every_command_shows_an_example(name: str) -> None:
     assert "Example: gatemeter " in CliRunner().invoke(app, [name, "--help"]).output

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gatemeter.processors.partition import Output, PartitionFold
 from support.generated_logs import Step, build_log, examples, programs
-from support.logs import collapse, new_fold, received, run
+from support.logs import collapse, completed, new_fold, received, run
 
 PARTITIONS = 3
 TURNS = st.lists(st.tuples(st.integers(0, PARTITIONS - 1), st.integers(0, 3), st.integers(1, 9)), max_size=40)
@@ -34,7 +34,7 @@ class Group:
             self._folds[partition] = (worker, fold)
         while True:  # a new owner folds what it needs again, then `count` records of its own
             records = self.logs[partition].records[fold.next_offset :][:count]
-            output = fold.fold(records)
+            output = completed(fold.fold(records), self.logs[partition].records)
             self.outputs[partition].append(output)
             if output.checkpoint is not None:
                 self._checkpoints[partition] = output.checkpoint

@@ -43,6 +43,9 @@ def test_intervals_are_a_set_of_numbers(ranges: list[tuple[int, int]], first: in
     asked = set(range(first, first + count))
     assert {n for low, high in settled for n in range(low, high)} == numbers
     assert all(a[1] < b[0] for a, b in pairwise(settled)), "sorted, disjoint, not touching"
+    left = intervals.remove(settled, first, first + count)
+    assert {n for low, high in left for n in range(low, high)} == numbers - asked
+    assert intervals.add(left, first, first + count) == intervals.add(settled, first, first + count)
     assert intervals.contains(settled, first) == (first in numbers)
     assert intervals.overlaps(settled, first, first + count) == bool(asked & numbers)
     assert intervals.covers(settled, first, first + count) == (asked <= numbers)

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gatemeter.processors.fold.state import Totals
 from gatemeter.processors.partition import Output, PartitionFold
 from support.generated_logs import Builder, Step, examples, steps
-from support.logs import assert_conserved, collapse, new_fold, received
+from support.logs import assert_conserved, collapse, completed, new_fold, received, run
 
 
 @dataclass
@@ -52,7 +52,7 @@ class FoldMachine(RuleBasedStateMachine):
         worker = self.workers[which % len(self.workers)]
         records = self.builder.log.records[worker.fold.next_offset :][:count]
         if records:
-            worker.pending.append(worker.fold.fold(records))
+            worker.pending.append(completed(worker.fold.fold(records), self.builder.log.records))
         if steps_done > 0:
             self.a_worker_writes_rows(which)
         if steps_done > 1:
@@ -99,11 +99,11 @@ class FoldMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """All workers catch up and write: the tables are those of one fold that nothing disturbed."""
         records = self.builder.log.records
-        expected = [new_fold(self.builder.views, columnar=False).fold(records)]
+        expected = run(new_fold(self.builder.views, columnar=False), records)
         for worker in self.workers:
             rest = records[worker.fold.next_offset :]
             if rest:
-                worker.pending.append(worker.fold.fold(rest))
+                worker.pending.append(completed(worker.fold.fold(rest), records))
             self.written += worker.pending
             self.checkpoints += [output.checkpoint for output in worker.pending if output.checkpoint][-1:]
         assert collapse(self.written) == collapse(expected)

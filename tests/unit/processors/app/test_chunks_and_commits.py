@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.errors import NoOffsetForPartitionError
+from aiokafka.structs import TopicPartition
 from faust.types import TP, Message
 
 from gatemeter.processors.app import build_app
+from gatemeter.processors.fetched import Fetched
 from gatemeter.processors.fold.types import LogRecord
 from gatemeter.processors.settings import load_settings
 from gatemeter.processors.transport import BatchConsumer
@@ -21,11 +23,13 @@ from support.offset_worker import OffsetFold
 PLACE = TP("gatemeter.events", 3)
 
 
-def fetched(first: int, count: int, timestamp_type: int = 1) -> list[ConsumerRecord[Any, Any]]:
-    return [
-        ConsumerRecord(*PLACE, offset, 7 + offset, timestamp_type, b"k", b"value", None, 1, 5, (("h", b"1"),))
+def fetched(first: int, count: int, *, log_append_time: bool = True) -> Fetched:
+    records = Fetched(
+        LogRecord(offset, 7_000 + 1_000 * offset, b"k", b"value", (("h", b"1"),))
         for offset in range(first, first + count)
-    ]
+    )
+    records.log_append_time = log_append_time
+    return records
 
 
 class Thread:
@@ -134,5 +138,17 @@ async def test_a_record_with_its_producers_time_stops_the_worker(consumer: Batch
     failures: list[BaseException] = []
     consumer.owner.on_failure = failures.append  # type: ignore[attr-defined]
     await consumer.open_partition(PLACE, 0, 0)
-    await messages_of(consumer, 1, fetched(0, 1, timestamp_type=0))
+    await messages_of(consumer, 1, fetched(0, 1, log_append_time=False))
     assert "message.timestamp.type=LogAppendTime" in str(failures[0])
+
+
+async def test_a_partition_that_is_not_opened_yet_and_was_never_committed_is_waited_for(
+    consumer: BatchConsumer,
+) -> None:
+    async def no_position(timeout: float) -> Any:
+        raise NoOffsetForPartitionError(TopicPartition(*PLACE))
+
+    consumer._wait_next_records = no_position  # type: ignore[method-assign]
+    assert [message async for message in consumer.getmany(1.0)] == []
+    await consumer.open_partition(PLACE, 0, 0)
+    assert len(await messages_of(consumer, 1, fetched(0, 1))) == 1

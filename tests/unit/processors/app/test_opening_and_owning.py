@@ -24,7 +24,7 @@ from gatemeter.processors.transport import Chunk
 from gatemeter.processors.trust import LiveTrust
 from gatemeter.schemas.signing import save_secrets
 from gatemeter.sinks.port import SinkUnavailable
-from support.offset_worker import OFFSETS, FileSink, OffsetFold, OffsetOutput, checkpoint_row
+from support.offset_worker import OFFSETS, FileSink, NoReader, OffsetFold, OffsetOutput, checkpoint_row
 
 PLACE = TP("t", 0)
 
@@ -97,14 +97,14 @@ async def at_once(offset: int) -> None:
 class Stage:
     """An ownership with everything around it in memory."""
 
-    def __init__(self, folder: Path, bounds: Bounds, **tools: Any) -> None:
+    def __init__(self, folder: Path, bounds: Bounds, log_reader: Any = NoReader(), **tools: Any) -> None:  # noqa: B008
         self.sink = FileSink(folder / "sink")
         self.flusher = Flusher(self.sink, rows=1, interval_seconds=60, max_unflushed_rows=1_000)
         self.reloads = 0
-        opener = Opener(self.sink, bounds, WaitingFold, at_once)
+        opener = Opener(self.sink, bounds, tools.pop("make_fold", WaitingFold), at_once)
         limits = {"fold_bytes": 1_000, "linger_seconds": 0.0, **tools}
         self.ownership = Ownership(
-            Tools(opener, self.flusher, self.reload, **limits), embedded_broker=False, stop_seconds=0.2
+            Tools(opener, self.flusher, log_reader, self.reload, **limits), embedded_broker=False, stop_seconds=0.2
         )
         self.consumer = FakeConsumer()
         self._flushing = self.ownership.watch(asyncio.create_task(self.flusher.run()))
@@ -286,3 +286,38 @@ def test_secrets_are_added_when_the_file_is_read_again(tmp_path: Path) -> None:
     path.unlink()
     live.reload()
     assert sorted(live.trust.secrets) == ["gw-1", "gw-2"]
+
+
+class WantingFold(OffsetFold):
+    """Every output needs record 0 again."""
+
+    def fold(self, records: Sequence[LogRecord]) -> OffsetOutput:
+        output = super().fold(records)
+        output.wanted = [0]
+        return output
+
+
+class SlowReader:
+    """Answers when `ready` is set."""
+
+    def __init__(self) -> None:
+        self.ready = asyncio.Event()
+
+    async def records(self, topic: str, partition: int, offsets: Sequence[int]) -> dict[int, LogRecord]:
+        await self.ready.wait()
+        return {offset: LogRecord(offset, 0, None, b"", ()) for offset in offsets}
+
+
+async def test_a_partition_waits_for_the_records_that_its_rows_need_and_writes_nothing_before(tmp_path: Path) -> None:
+    reader = SlowReader()
+    stage = Stage(tmp_path, Bounds(), reader, make_fold=WantingFold)
+    await stage.own()
+    stage.ownership.deliver(message(0, 3))
+    owned = stage.ownership.partitions[PLACE]
+    await until(lambda: owned.waiting_for.startswith("the records of conflicts"))
+    assert stage.sink.read(OFFSETS) == []
+    reader.ready.set()
+    await until(lambda: stage.consumer.acked == [3])
+    assert [row["offset"] for row in stage.sink.read(OFFSETS)] == [0, 1, 2]
+    assert owned.waiting_for == ""
+    await stage.close()

@@ -10,6 +10,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from gatemeter.cli.worker import worker
+from gatemeter.processors.metadata.operators import init_operator
 from gatemeter.processors.settings import SettingsError, load_settings
 from gatemeter.schemas.signing import save_secrets
 
@@ -106,3 +107,24 @@ def test_the_command_ends_with_one_line_and_code_2(
     result = CliRunner().invoke(command)
     assert result.exit_code == 2
     assert result.stderr == "GATEMETER_FETCH_BYTES must be an integer from 1048576 to 67108864, got 'lots'\n"
+
+
+def test_sealing_is_on_where_a_sealers_key_is_set_and_its_public_half_is_known(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    assert load_settings(environment).sealing.key_file is None
+    key_file, sealers = tmp_path / "sealer.json", tmp_path / "sealers.json"
+    key = init_operator(key_file, sealers, "sealer-1", "sealer")
+    environment |= {"GATEMETER_SEALER_KEY_FILE": str(key_file), "GATEMETER_ANCHORS": "/mnt/worm, https://host/seals"}
+    with pytest.raises(SettingsError, match="GATEMETER_SEALERS_FILE must be a JSON file of key id and public key"):
+        load_settings(environment)
+    sealing = load_settings(environment | {"GATEMETER_SEALERS_FILE": str(sealers)}).sealing
+    assert (sealing.key_file, sealing.sealers) == (key_file, {"sealer-1": key.public_hex})
+    assert (sealing.every_ms, sealing.seals_topic) == (60_000, "gatemeter.seals")
+    assert sealing.anchors == ("/mnt/worm", "https://host/seals")
+    sealers.write_text(json.dumps({"sealer-2": key.public_hex}))
+    with pytest.raises(SettingsError, match="must be a file with the public key of sealer 'sealer-1'"):
+        load_settings(environment | {"GATEMETER_SEALERS_FILE": str(sealers)})
+    key_file.write_text("{}")
+    with pytest.raises(SettingsError, match=r"GATEMETER_SEALER_KEY_FILE: .*must hold JSON with kid and private"):
+        load_settings(environment | {"GATEMETER_SEALERS_FILE": str(sealers)})

@@ -155,7 +155,8 @@ def test_trace_19_rows_and_intervals_without_checkpoint_are_neither_skipped_nor_
     gateway.send([response("r2", 2 * SECOND), response("r2", 2 * SECOND)], 2 * SECOND)
     lost = each(log, columnar, saved.checkpoint)
     again = each(log, columnar, saved.checkpoint)
-    assert received(lost) == received(again) == {("gw-a", gateway.epoch, 1), ("gw-a", gateway.epoch, 2)}
+    assert received(lost) == received(again)
+    assert {entry[:3] for entry in received(lost)} == {("gw-a", gateway.epoch, 1), ("gw-a", gateway.epoch, 2)}
     assert collapse([*lost, *again]) == collapse(again)
     last = again[-1].checkpoint
     assert_conserved(last)

@@ -27,7 +27,7 @@ BATCH, CONTROL = CURRENT["GatewayBatch"].prefix, CURRENT["Control"].prefix
 )
 def test_a_header_without_value_is_refused(value: bytes, headers: Any, reason: str) -> None:
     admission = Admission("events", 0, MetadataLog({}), Trust({"gw-1": bytes(32)}, {"op-1": "00" * 32}))
-    (stretch,) = admission.steps([LogRecord(0, 1, None, value, headers)], VIEW)
+    (stretch,) = admission.sort([LogRecord(0, 1, None, value, headers)], VIEW).steps
     assert isinstance(stretch, Stretch)
     (item,) = stretch.items
     assert isinstance(item, Refused)
