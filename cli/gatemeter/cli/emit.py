@@ -35,6 +35,10 @@ def emit(
     kid: Annotated[str, typer.Option(help="Key id of the gateway.")],
     secrets: Annotated[Path, typer.Option(help="Secrets file that holds the key.")],
     spool: Annotated[Path | None, typer.Option(help="Spool folder; without it events wait in memory only.")] = None,
+    attestation_key: Annotated[
+        Path | None,
+        typer.Option("--attestation-key", help="The gateway's private key: heartbeats attest what is sent."),
+    ] = None,
     bootstrap: Annotated[str, typer.Option(help="Addresses of Kafka.")] = "127.0.0.1:9092",
     topic: Annotated[str, typer.Option(help="Topic of the events.")] = "gatemeter.events",
     kind: Annotated[str, typer.Option(help="Kind of the gateway.")] = "inference_proxy",
@@ -67,6 +71,7 @@ def emit(
             topic=topic,
             spool_folder=spool,
             spool_mode="process" if spool is not None else "memory",
+            attestation_key_file=attestation_key,
         )
         emitter = Emitter(settings)
     except (SettingsError, TraceError, OSError) as error:

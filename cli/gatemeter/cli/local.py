@@ -55,7 +55,8 @@ Running until Ctrl-C; keys and data are then deleted.
 
 Emit something:
   gatemeter emit {trace} --speed max --bootstrap {system.bootstrap} \\
-    --gateway my-gateway --kid {kid} --secrets {system.secrets_file} --tenant engineering --app ide-assistant
+    --gateway my-gateway --kid {kid} --secrets {system.secrets_file} --tenant engineering --app ide-assistant \\
+    --attestation-key {system.attestation_file("my-gateway")}
 
 Look at it:
   curl '{clickhouse.url}/?database=gatemeter' -H 'X-ClickHouse-User: {clickhouse.user}' \\

@@ -18,6 +18,7 @@ from gatemeter.processors.metadata.log import MetadataProblem
 from gatemeter.processors.metadata.operators import load_operator_keys
 from gatemeter.processors.metadata.publishing import DeliveryFailed, RecordTooLarge
 from gatemeter.processors.metadata.reading import MetadataUnreachable
+from gatemeter.processors.metadata.yamlfiles import instant_us
 from gatemeter.schemas.partitions import EVENTS_TOPIC, METADATA_TOPIC
 from gatemeter.schemas.signing import OperatorKey, SecretsError
 
@@ -38,6 +39,8 @@ KafkaConfig = Annotated[
 ]
 EventsTopic = Annotated[str, typer.Option("--events-topic", help="Topic that gets the CONTROL records.")]
 MetadataTopic = Annotated[str, typer.Option("--metadata-topic", help="Topic that keeps the metadata.")]
+
+Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the operator log.")]
 
 DEFAULT_BOOTSTRAP: Final = "127.0.0.1:9092"
 DEFAULT_OPERATOR_KEY: Final = Path("operator.json")
@@ -73,10 +76,11 @@ def connect(
     """The connection of an operator. Raises `SecretsError`, `MetadataError` for files that cannot be used."""
     key = OperatorKey.load(operator_key)
     others = load_operator_keys(operator_keys) if operator_keys else None
-    return Connection(bootstrap, key, others, events_topic, metadata_topic, _client(kafka_config))
+    return Connection(bootstrap, key, others, events_topic, metadata_topic, client_settings(kafka_config))
 
 
-def _client(path: Path | None) -> dict[str, Any] | None:
+def client_settings(path: Path | None) -> dict[str, Any] | None:
+    """What `--kafka-config` names; None without it. Raises `MetadataError`."""
     if path is None:
         return None
     try:
@@ -86,6 +90,14 @@ def _client(path: Path | None) -> dict[str, Any] | None:
     if not isinstance(client, dict):
         raise MetadataError(f"{path}: must be a JSON object of librdkafka settings")
     return client
+
+
+def moment(option: str, text: str) -> int:
+    """Microseconds of a UTC time given as an option. Raises `MetadataError`."""
+    at_us = instant_us(text)
+    if at_us is None:
+        raise MetadataError(f"{option} must be a UTC time such as 2026-11-24T12:00:00Z, got {text!r}")
+    return at_us
 
 
 def report(applied: Applied) -> None:

@@ -16,6 +16,7 @@ from gatemeter.cli.operator_options import (
     MetadataTopic,
     OperatorKeyFile,
     OperatorKeysFile,
+    Reason,
     connect,
     console,
     one_line_errors,
@@ -62,6 +63,7 @@ def rates_apply(
     kafka_config: KafkaConfig = None,
     events_topic: EventsTopic = EVENTS_TOPIC,
     metadata_topic: MetadataTopic = METADATA_TOPIC,
+    reason: Reason = "",
 ) -> None:
     """Publish a rate card and put it in force in every partition. A published card never changes.
 
@@ -73,4 +75,4 @@ def rates_apply(
         connection.bootstrap, connection.trusted, topic=connection.metadata_topic, client=connection.client
     )
     check_immutable(draft, published)
-    report(connection.apply([draft]))
+    report(connection.apply([draft], reason))

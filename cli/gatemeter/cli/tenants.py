@@ -16,6 +16,7 @@ from gatemeter.cli.operator_options import (
     MetadataTopic,
     OperatorKeyFile,
     OperatorKeysFile,
+    Reason,
     connect,
     one_line_errors,
     report,
@@ -33,6 +34,7 @@ def tenants_apply(
     kafka_config: KafkaConfig = None,
     events_topic: EventsTopic = EVENTS_TOPIC,
     metadata_topic: MetadataTopic = METADATA_TOPIC,
+    reason: Reason = "",
 ) -> None:
     """Publish what changed in a tenants file and put it in force in every partition.
 
@@ -43,4 +45,4 @@ def tenants_apply(
     drafts = read_tenants_file(file)
     connection = connect(bootstrap, operator_key, operator_keys, kafka_config, events_topic, metadata_topic)
     check_plans_exist(file.name, drafts, connection.view())
-    report(connection.apply(drafts))
+    report(connection.apply(drafts, reason))

@@ -15,6 +15,7 @@ from gatemeter.cli.operator_options import (
     MetadataTopic,
     OperatorKeyFile,
     OperatorKeysFile,
+    Reason,
     connect,
     console,
     errors,
@@ -43,6 +44,7 @@ def topics_apply(
     kafka_config: KafkaConfig = None,
     events_topic: EventsTopic = EVENTS_TOPIC,
     metadata_topic: MetadataTopic = METADATA_TOPIC,
+    reason: Reason = "",
 ) -> None:
     """Create the topics that are missing and put the published metadata in force in every partition.
 
@@ -56,6 +58,7 @@ def topics_apply(
             replication=replication,
             retention_days=retention_days,
             embedded=embedded,
+            reason=reason,
         )
     except TopicsError as error:
         errors.print(f"error: {error}", markup=False)

@@ -18,7 +18,7 @@ from gatemeter.cli.demo.metadata import drafts
 from gatemeter.cli.demo.people import GATEWAYS
 from gatemeter.cli.demo.publishing import DemoFailed, publish, resend
 from gatemeter.cli.demo.result import Result, expected, partitions_ready, read_result, received
-from gatemeter.cli.demo.showing import conservation_line
+from gatemeter.cli.demo.showing import conservation_line, sealing_line
 from gatemeter.cli.demo.trace import TraceMissing, data_folder, moved, read_calls
 from gatemeter.cli.demo.traffic import Seen, traffic
 from gatemeter.cli.embedded.broker import BrokerNotReady
@@ -103,7 +103,7 @@ def _run(system: Embedded, seed: int, began: float, as_json: bool) -> _Run:
         result = read_result(client, check, time.monotonic() - began)
         late = check.totals()["responses_late"]
         if not as_json:
-            _show(client, check, result, rate)
+            _show(client, check, result, rate, system.partitions)
         return _Run(result, result.problems(expected(calls, seen, sent, resent), late))
     finally:
         client.close()
@@ -135,8 +135,8 @@ def _wait(system: Embedded, what: str, count: Callable[[], int], total: int, bar
         time.sleep(0.2 if so_far < total else 0)
 
 
-def _show(client: Client, check: Conservation, result: Result, events_per_second: float) -> None:
-    for part in (*statement_tables(statement(client)), conservation_line(check)):
+def _show(client: Client, check: Conservation, result: Result, events_per_second: float, partitions: int) -> None:
+    for part in (*statement_tables(statement(client)), conservation_line(check), sealing_line(client, partitions)):
         _out.print(part)
     _out.print(
         f"\n{result.requests:,} requests, {result.attempts:,} attempts; answering attempts read"

@@ -59,6 +59,7 @@ def _emitter(system: Embedded, gateway: str, spool: Path) -> Emitter:
             kid=kid,
             secret=signing.load_secrets(system.secrets_file)[kid],
             spool_folder=spool,
+            attestation_key_file=system.attestation_file(gateway),
         )
     )
 
@@ -132,5 +133,5 @@ def _cut_anew(batches: Sequence[bytes]) -> tuple[bytes, int]:
     """One batch of the first `RESENT_EVENTS` events of `batches`, which follow each other in one epoch."""
     decoded = [codec.decode(value).datum for value in batches]
     events = [event for batch in decoded for event in batch["events"]][:RESENT_EVENTS]
-    envelope = {name: value for name, value in decoded[0].items() if name != "events"}
+    envelope = {name: value for name, value in decoded[0].items() if name != "events"} | {"attestation": None}
     return codec.encode_batch(envelope, [codec.encode_event(event) for event in events]), len(events)

@@ -23,6 +23,7 @@ from gatemeter.sinks.local.launcher import LocalClickHouse, start
 from gatemeter.sinks.migrations import migrate
 
 OPERATOR = "local-operator"
+SEALER = "local-sealer"
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,24 @@ class Embedded:
         """The private key of the operator."""
         return self.folder / "operator.json"
 
+    def attestation_file(self, gateway: str) -> Path:
+        """The private key with which a gateway attests what it sends."""
+        return self.folder / f"{gateway}.attestation.json"
+
     @property
     def operator_keys_file(self) -> Path:
         """The public keys that workers trust."""
         return self.folder / "operators.json"
+
+    @property
+    def sealer_file(self) -> Path:
+        """The private key with which hours are sealed."""
+        return self.folder / "sealer.json"
+
+    @property
+    def sealers_file(self) -> Path:
+        """Its public half: what gatemeter verify-proof needs."""
+        return self.folder / "sealers.json"
 
 
 @contextmanager
@@ -89,13 +104,16 @@ def _clickhouse(server: LocalClickHouse) -> ClickHouseSettings:
 
 def _put_in_force(system: Embedded, wanted: Wanted) -> dict[str, str]:
     operator = init_operator(system.operator_file, system.operator_keys_file, OPERATOR)
+    init_operator(system.sealer_file, system.sealers_file, SEALER, "sealer")
     connection = Connection(system.bootstrap, operator)
     _make_topics(connection, wanted.partitions)
     # All of it before the first CONTROL: under the default parameters the floors would rise to half an hour ago, and
     # floors never sink again.
     connection.apply(list(wanted.drafts))
     kids = {
-        gateway: add_gateway(connection, system.secrets_file, gateway, kind).kid
+        gateway: add_gateway(
+            connection, system.secrets_file, gateway, kind, attestation_path=system.attestation_file(gateway)
+        ).kid
         for gateway, kind in wanted.gateways.items()
     }
     ensure_tick_gateway(connection, system.secrets_file)
@@ -121,6 +139,9 @@ def _start_worker(system: Embedded, number: int) -> None:
         "GATEMETER_WORKER": f"worker-{number}",
         "GATEMETER_SECRETS_FILE": str(system.secrets_file),
         "GATEMETER_OPERATOR_KEYS_FILE": str(system.operator_keys_file),
+        "GATEMETER_SEALER_KEY_FILE": str(system.sealer_file),
+        "GATEMETER_SEALERS_FILE": str(system.sealers_file),
+        "GATEMETER_SEAL_EVERY_MS": "5000",
         "GATEMETER_CLICKHOUSE_URL": system.clickhouse.url,
         "GATEMETER_CLICKHOUSE_USER": system.clickhouse.user,
         "GATEMETER_CLICKHOUSE_PASSWORD_FILE": str(password_file),

@@ -1,0 +1,87 @@
+"""`gatemeter corrections list|commit`: runs of corrections, and the COMMIT of one that is staged."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from gatemeter.cli import clickhouse_options as ch
+from gatemeter.cli import operator_options as ops
+from gatemeter.cli.correcting import AsJson, EventsTopic, commit_run, committed_json, one_line_errors, say
+from gatemeter.processors.corrections.rows import CorrectionError
+from gatemeter.processors.corrections.runs import all_runs
+from gatemeter.processors.sealing.hours import utc
+from gatemeter.schemas.partitions import EVENTS_TOPIC
+from gatemeter.sinks.clickhouse import connect
+
+
+@one_line_errors
+def corrections_list(
+    as_json: AsJson = False,
+    url: ch.Url = ch.DEFAULT_URL,
+    user: ch.User = ch.DEFAULT_USER,
+    password: ch.Password = "",
+    password_file: ch.PasswordFile = None,
+    database: ch.Database = ch.DEFAULT_DATABASE,
+) -> None:
+    """List the runs of corrections: staged ones are without effect, committed ones show the hour they post in.
+
+    Example: gatemeter corrections list --json
+    """
+    client = connect(ch.settings(url, user, password, password_file, database))
+    try:
+        runs = all_runs(client)
+    finally:
+        client.close()
+    rows = [
+        {
+            "run": run.run_id,
+            "cause": run.cause,
+            "rows": run.entries,
+            "posted_hour": None if run.posted_hour_us is None else utc(run.posted_hour_us),
+            "reason": run.reason,
+        }
+        for run in runs
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    table = Table("run", "cause", "rows", "posted in", "reason")
+    for row in rows:
+        table.add_row(*(str("staged" if value is None else value) for value in row.values()))
+    ops.console.print(table)
+
+
+@one_line_errors
+def corrections_commit(
+    run: Annotated[str, typer.Argument(help="Id of the run.")],
+    digest: Annotated[str, typer.Option("--digest", help="Digest of its rows, as its staging said it.")],
+    as_json: AsJson = False,
+    url: ch.Url = ch.DEFAULT_URL,
+    user: ch.User = ch.DEFAULT_USER,
+    password: ch.Password = "",
+    password_file: ch.PasswordFile = None,
+    database: ch.Database = ch.DEFAULT_DATABASE,
+    bootstrap: ops.Bootstrap = ops.DEFAULT_BOOTSTRAP,
+    operator_key: ops.OperatorKeyFile = ops.DEFAULT_OPERATOR_KEY,
+    operator_keys: ops.OperatorKeysFile = None,
+    kafka_config: ops.KafkaConfig = None,
+    events_topic: EventsTopic = EVENTS_TOPIC,
+) -> None:
+    """Commit a staged run, or one whose commit may have been lost: the first COMMIT counts, another does no harm.
+
+    Example: gatemeter corrections commit 20261124T123444Z-5f0c1a2b3c4d5e6f-17 --digest 9c0f…
+    """
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise CorrectionError(f"--digest must be 64 hex digits, got {digest!r}")
+    where = ch.settings(url, user, password, password_file, database)
+    connection = ops.connect(bootstrap, operator_key, operator_keys, kafka_config, events_topic)
+    committed = commit_run(connection, where, run, bytes.fromhex(digest))
+    if as_json:
+        typer.echo(json.dumps({"run": run, **committed_json(committed)}))
+    else:
+        say(committed)
