@@ -1,6 +1,6 @@
 # One command a job: `make help` lists them. Each target sets up all it needs in .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo local test lint format bench up build constraints refreeze clean
+.PHONY: help demo local test lint format bench chaos up build constraints refreeze clean
 SHELL := /bin/bash
 ARGS ?=
 VENV := .venv
@@ -32,6 +32,9 @@ format: $(VENV)/installed ## Format the code
 
 bench: $(VENV)/installed ## Measure the pipeline against its rivals on Apache Kafka (ARGS=--json for one line)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(VENV)/installed ## Break the pipeline under load in every way we know, then count (ARGS="--minutes 5 --json")
+	@$(BIN)/python -m chaos $(ARGS)
 
 up: ## Start the production shape with Docker Compose (see docs/operating.md)
 	docker compose up --build --detach --wait $(ARGS)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gatemeter.processors import admission
-from gatemeter.processors.admission import Admission, Control, Trust
+from gatemeter.processors.admission import Admission, Operated, Trust
 from gatemeter.processors.fold.partition_state import PartitionState, Refused
 from gatemeter.processors.fold.plain import PlainFold
 from gatemeter.processors.fold.state import Clock, Decisions, Epochs, Totals
@@ -56,8 +56,8 @@ class Partition:
 
     def take(self, record: LogRecord) -> None:
         """Does everything for one record."""
-        step = self._admission.steps([record], self._view)[0]
-        if isinstance(step, Control):
+        step = self._admission.sort([record], self._view).steps[0]
+        if isinstance(step, Operated):
             take_control(self.plain, record, step.view, self._view)
             self._view = step.view or self._view
         else:

@@ -33,6 +33,11 @@ class LimitFold:
         self.next_offset = 0
         self._place = {"topic": topic, "partition": partition, "partitions": partitions, "kid": "kid"}
 
+    @property
+    def replaying(self) -> bool:
+        """It never resumes."""
+        return False
+
     def check_log_bounds(self, *, earliest: int, end: int) -> None:
         """Nothing to compare with."""
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from confluent_kafka import Producer
 
 from gatemeter.producers import new_request_id, now_us
-from gatemeter.schemas import codec, signing
+from gatemeter.schemas import codec
 from gatemeter.schemas.limits import MAX_BATCH_BYTES, MAX_TOKENS_PER_EVENT
 from gatemeter.sinks.clickhouse import ClickHouseSettings
 from support.kafka import KafkaBroker
 from support.processes import Processes
+from support.sender import Sender, response
 from support.spine import Spine
 
 HOUR_US = 3_600_000_000
@@ -25,61 +25,6 @@ HOUR_US = 3_600_000_000
 def spine(kafka: KafkaBroker, tmp_path: Path) -> Iterator[Spine]:
     with Processes(tmp_path) as processes:
         yield Spine(kafka, tmp_path, processes, partitions=1)
-
-
-class Sender:
-    """Appends raw records, well signed unless told otherwise."""
-
-    def __init__(self, spine: Spine) -> None:
-        self._spine = spine
-        self._secret = signing.load_secrets(spine.folder / "secrets.json")[spine.kid]
-        self._producer = Producer({"bootstrap.servers": spine.kafka.bootstrap, "acks": "all"})
-        self._epoch = f"{now_us()}-1-{1:016x}"
-        self._sequence = 0
-
-    def batch(self, *events: dict[str, Any], **envelope: Any) -> bytes:
-        base = {
-            "gateway_id": "litellm",
-            "gateway_kind": "inference_proxy",
-            "epoch": self._epoch,
-            "topic": self._spine.topic,
-            "partition": 0,
-            "first_sequence": self._sequence,
-            "sent_at": now_us(),
-            "counters": {"emitted": 0, "spooled": 0, "dropped": 0},
-            "closed": False,
-        }
-        self._sequence += len(events)
-        return codec.encode_batch({**base, **envelope}, [codec.encode_event(event) for event in events])
-
-    def send(self, value: bytes, *, kid: str | None = None, mac: bytes | None = None, headers: bool = True) -> None:
-        signed = [
-            (signing.KID_HEADER, (kid or self._spine.kid).encode()),
-            (signing.MAC_HEADER, signing.mac(self._secret, value) if mac is None else mac),
-        ]
-        self._producer.produce(self._spine.topic, value, b"k", 0, headers=signed if headers else [])
-
-    def flush(self) -> None:
-        assert self._producer.flush(30) == 0
-
-
-def response(**fields: Any) -> dict[str, Any]:
-    now = now_us()
-    base = {
-        "kind": "RESPONSE",
-        "request_id": new_request_id(),
-        "attempt": 1,
-        "request_started_at": now,
-        "occurred_at": now,
-        "identity_source": "mtls",
-        "workload_class": "realtime",
-        "purpose": "workload",
-        "gateway_cache": "none",
-        "usage_revision": 0,
-        "status": "ok",
-        "input_text_uncached": 10,
-    }
-    return {**base, **fields}
 
 
 def bad_records(sender: Sender) -> list[tuple[bytes, str]]:

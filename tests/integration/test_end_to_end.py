@@ -13,6 +13,7 @@ from confluent_kafka.admin import NewPartitions
 from gatemeter.processors.metadata.tenantsfile import read_tenants_file
 from gatemeter.producers import Emitter, new_request_id, now_us
 from gatemeter.sinks.clickhouse import ClickHouseSettings
+from gatemeter.sinks.reports.attestations import attestations
 from support.kafka import KafkaBroker
 from support.processes import Processes, eventually
 from support.spine import Spine
@@ -67,6 +68,8 @@ def test_what_a_gateway_emits_is_in_clickhouse_once_and_adds_up(
     assert one(clickhouse_client, windows) == (REQUESTS, REQUESTS, tokens)
     assert one(clickhouse_client, "SELECT count() FROM quarantine") == (0,)
     assert one(clickhouse_client, "SELECT count(), countIf(NOT ok) FROM conservation") == (spine.partitions, 0)
+    attested = attestations(clickhouse_client, spine.attestation_keys)
+    assert (attested.first_problem, attested.received, attested.attested) == ("", 3 * REQUESTS, 3 * REQUESTS)
     for worker in workers:
         worker.send(signal.SIGTERM)
     assert [worker.wait() for worker in workers] == [0, 0]

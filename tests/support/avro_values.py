@@ -21,22 +21,27 @@ _MICROS = st.integers(0, 7_258_118_400_000_000)
 
 def values(schema: Any) -> st.SearchStrategy[Any]:
     """Values of `schema` (parsed JSON of an `.avsc`); times are ints of microseconds."""
+    return _values(schema, {})
+
+
+def _values(schema: Any, named: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
     if isinstance(schema, str):
-        return _PRIMITIVES[schema]
+        return named[schema] if schema in named else _PRIMITIVES[schema]
     if isinstance(schema, list):
-        return st.one_of([values(branch) for branch in schema])
+        return st.one_of([_values(branch, named) for branch in schema])
     if schema.get("logicalType") == "timestamp-micros":
         return _MICROS
     match schema["type"]:
         case "record":
-            return st.fixed_dictionaries({field["name"]: values(field["type"]) for field in schema["fields"]})
+            return st.fixed_dictionaries({field["name"]: _values(field["type"], named) for field in schema["fields"]})
         case "enum":
             return st.sampled_from(schema["symbols"])
         case "array":
-            return st.lists(values(schema["items"]), max_size=3)
+            return st.lists(_values(schema["items"], named), max_size=3)
         case "map":
-            return st.dictionaries(_TEXT, values(schema["values"]), max_size=3)
+            return st.dictionaries(_TEXT, _values(schema["values"], named), max_size=3)
         case "fixed":
-            return st.binary(min_size=schema["size"], max_size=schema["size"])
+            named[schema["name"]] = st.binary(min_size=schema["size"], max_size=schema["size"])
+            return named[schema["name"]]
         case primitive:
-            return values(primitive)
+            return _values(primitive, named)

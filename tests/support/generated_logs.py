@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gatemeter.processors.fold.types import LogRecord
 from gatemeter.processors.metadata.views import LatencyThresholds, View
 from gatemeter.schemas import codec
+from gatemeter.schemas.signing import OperatorKey
 from support.logs import PRICES, START_US, Gateway, Log, build, policy, request, response, standard_view
 
 SECOND = 1_000_000
@@ -51,6 +52,9 @@ SKEWS_US = (
 """`occurred_at` against the record's timestamp."""
 AGES_US = (0, 0, 0, 0, 0, 0, SECOND, MINUTE, 20 * MINUTE, 2 * HOUR, 36 * DAY, -SECOND)
 """`occurred_at` against `request_started_at`."""
+
+
+STRANGER = OperatorKey.generate("stranger")
 
 
 def examples(count: int) -> settings:
@@ -146,7 +150,16 @@ class Jump:
     by_us: int
 
 
-Step = Send | Resend | Again | Control | Bad | Jump
+@dataclass(frozen=True)
+class Operate:
+    """A record of an operator about an earlier record, and after an admit that record once more."""
+
+    how: str
+    record: int
+    at: int
+
+
+Step = Send | Resend | Again | Control | Bad | Jump | Operate
 
 _FIELDS: tuple[tuple[tuple[str, Any], ...], ...] = (
     (),
@@ -209,7 +222,11 @@ def events() -> st.SearchStrategy[Event]:
 BAD = (
     *("garbage", "cut", "appended", "second_body", "tampered", "mutated", "no_kid", "unknown_kid", "wrong_partition"),
     *("other_gateway", "bad_epoch", "future_epoch", "old_epoch", "unsigned_control", "many_blocks", "huge_sequence"),
+    *("attested", "attested", "attested_garbage", "attested_elsewhere", "attested_ahead"),
 )
+
+
+OPERATED = ("discard", "discard", "discard_unread", "admit", "admit_and_replay", "commit", "forged", "misplaced")
 
 
 def steps() -> st.SearchStrategy[Step]:
@@ -220,6 +237,7 @@ def steps() -> st.SearchStrategy[Step]:
         st.builds(Again, st.integers(0, 30)),
         st.builds(Control, st.integers(1, 5)),
         st.builds(Bad, st.sampled_from(BAD), st.integers(0, 30), st.integers(0, 400)),
+        st.builds(Operate, st.sampled_from(OPERATED), st.integers(0, 30), st.integers(0, 60)),
         *[st.builds(Jump, st.sampled_from(jumps))] * 4,
     )
 
@@ -263,6 +281,8 @@ class Builder:
             self.log.control(self.views[step.view], self.now_us)
         elif isinstance(step, Bad):
             self._bad(step)
+        elif isinstance(step, Operate):
+            self._operate(step)
         else:
             self._jump(step.by_us)
 
@@ -319,6 +339,27 @@ class Builder:
             first %= known
             self._append(sender.gateway, sender.bodies[first : first + count], first)
 
+    def _operate(self, step: Operate) -> None:
+        record, gateway = self._record(step.record), self.senders[step.at % 3].gateway
+        if step.how == "discard":
+            first = step.at % (gateway.sequence + 2)
+            self.log.discard(record, step.at % 4 - 1, gateway, (first, first + step.at % 5), self.now_us)
+        elif step.how == "discard_unread":
+            blank = {"gateway_id": "", "epoch": "", "first_sequence": 0, "next_sequence": 0}
+            self.log.operate("Discard", self.now_us, offset=record.offset, event_index=-1, **blank)
+        elif step.how.startswith("admit"):
+            kid = dict(record.headers).get("gm-kid", b"a-1").decode()
+            self.log.admit(record, kid, self.now_us)
+            if step.how == "admit_and_replay":
+                self.log.again(record, self.now_us)
+        elif step.how == "forged":
+            run = {"run_id": "run-0", "rows_digest": bytes(32), "entries": 1, "cause": "reprice"}
+            self.log.operate("Commit", self.now_us, STRANGER, **run)
+        elif step.how == "misplaced":
+            self.log.operate("Admit", self.now_us, record_digest=bytes(32), kid="a-1", partition=7)
+        else:
+            self.log.commit(f"run-{step.at % 3}", self.now_us)
+
     def _bad(self, step: Bad) -> None:
         gateway = self.senders[step.at % 3].gateway
         value = damaged(step.how, self._record(step.record).value, step.at, self.senders[step.at % 3], self.now_us)
@@ -363,9 +404,20 @@ def damaged(how: str, value: bytes, at: int, sender: Sender, now_us: int) -> byt
         return codec.CURRENT["Control"].prefix + b"\x00"
     if how == "many_blocks":
         return many_blocks(gateway, bodies, first + 1000 + at, now_us)
+    if how.startswith("attested"):
+        return gateway.value(bodies, first, now_us, attestation=attested(how, gateway, first, at))
     if how == "huge_sequence":
         return gateway.value(bodies, (1 << 62) + 1, now_us)
     return gateway.value(bodies, first, now_us)
+
+
+def attested(how: str, gateway: Gateway, first: int, at: int) -> bytes:
+    """What a batch may carry as its attestation."""
+    if how == "attested_garbage":
+        return gateway.attestation(0, first)[: at % 300]
+    if how == "attested_elsewhere":
+        return gateway.attestation(0, first, partition=7)
+    return gateway.attestation(0, first + (1 << 40) if how == "attested_ahead" else first)
 
 
 def many_blocks(gateway: Gateway, bodies: Sequence[bytes], first: int, now_us: int) -> bytes:

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import IO, Any, Final
 
 import pytest
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 POM: Final = Path(__file__).parent / "kafka" / "pom.xml"
@@ -93,15 +93,36 @@ def die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-class KafkaBroker:
-    """One broker. `start`, `stop` and `kill` may alternate: the log and the ports stay until `close`."""
+def _with_proxied_listener(properties: str, port: int, proxy_port: int) -> str:
+    """The same broker with a listener more, which tells its clients the proxy's address."""
+    more = {
+        "listeners": f"PROXIED://127.0.0.1:{port}",
+        "advertised.listeners": f"PROXIED://127.0.0.1:{proxy_port}",
+        "listener.security.protocol.map": "PROXIED:PLAINTEXT",
+    }
+    lines = []
+    for line in properties.splitlines():
+        name = line.partition("=")[0]
+        lines.append(f"{line},{more[name]}\n" if name in more else f"{line}\n")
+    return "".join(lines)
 
-    def __init__(self, *, heap: str = "512m", properties: Mapping[str, str] | None = None) -> None:
+
+class KafkaBroker:
+    """One broker. `start`, `stop` and `kill` may alternate: the log and the ports stay until `close`.
+
+    `proxy_port`: clients that come through a proxy on this port are sent back to it; it forwards to `behind_proxy`.
+    """
+
+    def __init__(
+        self, *, heap: str = "512m", properties: Mapping[str, str] | None = None, proxy_port: int | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gatemeter-kafka-"))
         self.port = free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"
         self._heap = heap
         self._extra = dict(properties or {})
+        self._proxy_port = proxy_port
+        self.behind_proxy = free_port() if proxy_port else 0
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
 
@@ -128,6 +149,8 @@ class KafkaBroker:
     def format(self) -> None:
         """Prepares the empty log folder. Called once, before the first `start`."""
         text = _PROPERTIES.format(port=self.port, controller_port=free_port(), folder=self.folder)
+        if self._proxy_port:
+            text = _with_proxied_listener(text, self.behind_proxy, self._proxy_port)
         text += "".join(f"{name}={value}\n" for name, value in self._extra.items())
         (self.folder / "server.properties").write_text(text, "utf-8")
         tool = self._java("kafka.tools.StorageTool")
@@ -220,6 +243,16 @@ class KafkaBroker:
         wanted: dict[Any, Any] = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}
         futures = admin.list_offsets(wanted)
         return [futures[TopicPartition(topic, number)].result(15).offset for number in range(partitions)]
+
+    def records(self, topic: str, partition: int = 0) -> list[Message]:
+        """All records of a partition up to its end as it is now."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "test", "enable.auto.commit": False})
+        try:
+            start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            consumer.assign([TopicPartition(topic, partition, start)])
+            return consumer.consume(end - start, timeout=20) if end > start else []
+        finally:
+            consumer.close()
 
 
 @pytest.fixture(scope="session")

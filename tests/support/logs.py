@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from gatemeter.processors.fold.types import LogRecord
-from gatemeter.processors.metadata.log import NeedsMetadata
+from gatemeter.processors.metadata.log import NeedsMetadata, Published
 from gatemeter.processors.metadata.views import View
 from gatemeter.processors.partition import Output, PartitionFold, Trust
 from gatemeter.schemas import codec, signing
@@ -26,6 +27,7 @@ START_US = 1_780_000_000_000_000 - 1_780_000_000_000_000 % 3_600_000_000
 TOPIC = "gatemeter.events"
 SECRET = bytes(range(32))
 OPERATOR = signing.OperatorKey.generate("ops")
+ATTESTER = signing.OperatorKey.generate("attester")
 PRICES = {"input_text_uncached": 2_500_000, "output_text_visible": 10_000_000, "input_text_cache_read": 1_250_000}
 
 
@@ -47,7 +49,13 @@ def standard_view(**parameters: Any) -> ViewBuilder:
 
 
 class FakeMetadata:
-    """Views by offset, as `MetadataLog` gives them."""
+    """Views by offset, as `MetadataLog` gives them; below each offset there is a record of that number."""
+
+    topic = "gatemeter.metadata"
+
+    def published(self, first: int, after: int) -> list[Published]:
+        tenant = {"tenant_id": "acme", "plan_id": "standard"}
+        return [Published(number, "ops", 0, codec.Decoded("Tenant", tenant)) for number in range(first, after)]
 
     def __init__(self, views: Mapping[int, View]) -> None:
         self.views = dict(views)
@@ -56,6 +64,11 @@ class FakeMetadata:
         if offset not in self.views:
             raise NeedsMetadata(offset)
         return self.views[offset]
+
+
+def digest(value: bytes) -> bytes:
+    """BLAKE2b-256, as an Admit names a record."""
+    return hashlib.blake2b(value, digest_size=32).digest()
 
 
 def build(builder: ViewBuilder, offset: int = 1) -> View:
@@ -87,6 +100,26 @@ class Log:
             },
         )
         return self.append(value, OPERATOR.headers(value), at_us)
+
+    def operate(self, name: str, at_us: int, key: signing.OperatorKey = OPERATOR, **datum: Any) -> LogRecord:
+        """A Discard, Admit or Commit of an operator."""
+        place = {"topic": TOPIC, "partition": self.partition, "reason": "because", "issued_at": START_US + at_us}
+        value = codec.encode(name, {**place, **datum})
+        return self.append(value, key.headers(value), at_us)
+
+    def discard(self, refused: LogRecord, index: int, gateway: Gateway, span: tuple[int, int], at_us: int) -> LogRecord:
+        """Gives up the sequences [span) that a refused record or event holds."""
+        what = {"offset": refused.offset, "event_index": index, "first_sequence": span[0], "next_sequence": span[1]}
+        return self.operate("Discard", at_us, gateway_id=gateway.gateway_id, epoch=gateway.epoch, **what)
+
+    def admit(self, refused: LogRecord, kid: str, at_us: int) -> LogRecord:
+        """Lets the next copy of a record in although its key has ended."""
+        return self.operate("Admit", at_us, record_digest=digest(refused.value), kid=kid)
+
+    def commit(self, run_id: str, at_us: int) -> LogRecord:
+        """Makes a run of corrections real."""
+        run = {"run_id": run_id, "rows_digest": bytes(32), "entries": 1, "cause": "reprice"}
+        return self.operate("Commit", at_us, **run)
 
     def again(self, record: LogRecord, at_us: int) -> LogRecord:
         """The same bytes once more."""
@@ -124,6 +157,24 @@ class Gateway:
             },
             bodies,
         )
+
+    def attestation(self, first: int, after: int, **changed: Any) -> bytes:
+        """An envelope over [first, after), signed by `ATTESTER`; its digests are blank unless `changed` says them."""
+        statement = {
+            "gateway_id": self.gateway_id,
+            "epoch": self.epoch,
+            "topic": TOPIC,
+            "partition": self.log.partition,
+            "from_sequence": first,
+            "to_sequence": after,
+            "previous": bytes(32),
+            "events_digest": bytes(32),
+            "attested_at": START_US,
+            **changed,
+        }
+        value = codec.encode("Attestation", statement)
+        entry = {"kid": ATTESTER.kid, "attestation": value, "signature": ATTESTER.sign(value)}
+        return codec.encode("AttestationEnvelope", entry)
 
     def headers(self, value: bytes) -> list[tuple[str, bytes]]:
         return [(signing.KID_HEADER, self.kid.encode()), (signing.MAC_HEADER, signing.mac(SECRET, value))]
@@ -203,7 +254,13 @@ def run(fold: PartitionFold, records: Sequence[LogRecord], cuts: Sequence[int] =
     """Feeds records, cut before the given offsets."""
     edges = [0, *sorted(cuts), len(records)]
     parts = [records[a:b] for a, b in pairwise(edges) if b > a]
-    return [fold.fold(part) for part in parts]
+    return [completed(fold.fold(part), records) for part in parts]
+
+
+def completed(output: Output, records: Sequence[LogRecord]) -> Output:
+    """An output as a worker writes it: with the rows of conflicts. `records`: the log from its beginning."""
+    output.complete(records.__getitem__)
+    return output
 
 
 KEYS = {
@@ -215,6 +272,10 @@ KEYS = {
     ),
     "quarantine": ("topic", "partition", "offset", "event_index"),
     "exceptions": ("topic", "partition", "offset", "event_index", "kind"),
+    "quarantine_discards": ("topic", "partition", "offset", "event_index", "discard_offset"),
+    "commits": ("run_id", "version"),
+    "operator_log": ("topic", "partition", "offset"),
+    "attestations": ("gateway_id", "epoch", "topic", "partition", "from_sequence", "to_sequence", "offset"),
 }
 _VERSION = {"usage_facts": "version", "policy_facts": "version", "usage_windows": "revision"}
 
@@ -250,14 +311,17 @@ def to_rows(table: str, rows: pa.Table) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def received(outputs: Sequence[Output]) -> set[tuple[str, str, int]]:
-    """Sequences that `gateway_epochs` states as received: (gateway, epoch, sequence)."""
+def received(outputs: Sequence[Output]) -> set[tuple[str, str, int, bytes]]:
+    """What `gateway_epochs` states as received: (gateway, epoch, sequence, content hash)."""
     seen = set()
     for output in outputs:
         if "gateway_epochs" in output.tables:
             for row in to_rows("gateway_epochs", output.tables["gateway_epochs"]):
-                for sequence in range(row["first_sequence"], row["next_sequence"]):
-                    seen.add((row["gateway_id"], row["epoch"], sequence))
+                sequences = range(row["first_sequence"], row["next_sequence"])
+                hashes = row["content_hashes"]
+                assert len(hashes) == 16 * len(sequences)
+                for number, sequence in enumerate(sequences):
+                    seen.add((row["gateway_id"], row["epoch"], sequence, hashes[16 * number : 16 * number + 16]))
     return seen
 
 

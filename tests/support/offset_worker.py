@@ -9,7 +9,7 @@ import os
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +33,13 @@ class OffsetOutput:
     checkpoint: dict[str, Any] | None = None
     next_offset: int = 0
     events: int = 0
+    wanted: list[int] = field(default_factory=list)
+
+    def complete(self, record_at: Callable[[int], LogRecord]) -> None:
+        """Takes the records at the offsets `wanted`."""
+        for offset in self.wanted:
+            assert record_at(offset).offset == offset
+        self.wanted = []
 
 
 def checkpoint_row(topic: str, partition: int, next_offset: int) -> dict[str, Any]:
@@ -41,8 +48,17 @@ def checkpoint_row(topic: str, partition: int, next_offset: int) -> dict[str, An
     return row | {"topic": topic, "partition": partition, "next_offset": next_offset, "replay_from": next_offset}
 
 
+class NoReader:
+    """A log reader that nobody asks."""
+
+    async def records(self, topic: str, partition: int, offsets: Sequence[int]) -> dict[int, LogRecord]:
+        raise AssertionError(f"nobody needs {offsets} again")
+
+
 class OffsetFold:
     """Remembers offsets. A record whose value is `stop` is a loud stop, one with `bug` an error of the code."""
+
+    replaying = False
 
     def __init__(self, topic: str, partition: int, partitions: int, checkpoint: Mapping[str, Any] | None) -> None:
         self._place = (topic, partition)

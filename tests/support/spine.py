@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.processors.metadata.gateways import Connection, add_gateway, ensure_tick_gateway
+from gatemeter.processors.metadata.keyrotation import public_attestation_keys
 from gatemeter.processors.metadata.operators import init_operator
 from gatemeter.processors.metadata.publishing import Draft
 from gatemeter.processors.topics import apply_topics
 from gatemeter.producers import Emitter, EmitterSettings
 from gatemeter.schemas.signing import load_secrets
 from gatemeter.sinks.clickhouse import ClickHouseSettings, connect
+from gatemeter.sinks.reports.attestations import AttestationKey, keys_from
 from support.kafka import KafkaBroker
 from support.processes import Process, Processes, eventually
 
@@ -28,13 +31,20 @@ class Spine:
     def __init__(self, kafka: KafkaBroker, folder: Path, processes: Processes, *, partitions: int = 6) -> None:
         name = uuid.uuid4().hex[:8]
         self.kafka, self.folder, self.partitions = kafka, folder, partitions
-        self.topic, self.metadata_topic = f"events-{name}", f"metadata-{name}"
+        self.topic, self.metadata_topic, self.seals_topic = f"events-{name}", f"metadata-{name}", f"seals-{name}"
         self._processes = processes
         operator = init_operator(folder / "operator.json", folder / "operators.json", "ops")
         self.connection = Connection(kafka.bootstrap, operator, None, self.topic, self.metadata_topic)
-        apply_topics(self.connection, partitions=partitions, seals_topic=f"seals-{name}")
+        apply_topics(self.connection, partitions=partitions, seals_topic=self.seals_topic)
         ensure_tick_gateway(self.connection, folder / "secrets.json")
-        self.kid = add_gateway(self.connection, folder / "secrets.json", "litellm", "inference_proxy").kid
+        self.attestation_file = folder / "litellm.attestation.json"
+        secrets, attest = folder / "secrets.json", self.attestation_file
+        self.kid = add_gateway(self.connection, secrets, "litellm", "inference_proxy", attestation_path=attest).kid
+
+    @property
+    def attestation_keys(self) -> dict[str, AttestationKey]:
+        """The public keys that an auditor has, from the metadata."""
+        return keys_from(public_attestation_keys(self.connection.view()))
 
     def apply(self, *drafts: Draft) -> None:
         """Puts metadata in force."""
@@ -43,12 +53,15 @@ class Spine:
     def emitter(self, **settings: Any) -> Emitter:
         """A gateway's emitter, without a spool on disk."""
         secret = load_secrets(self.folder / "secrets.json")[self.kid]
-        where: dict[str, Any] = {"topic": self.topic, "spool_mode": "memory", "linger_ms": 20, **settings}
+        where: dict[str, Any] = {"topic": self.topic, "spool_mode": "memory", "linger_ms": 20}
+        where |= {"attestation_key_file": self.attestation_file, **settings}
         who = {"gateway_id": "litellm", "gateway_kind": "inference_proxy", "kid": self.kid, "secret": secret}
         return Emitter(EmitterSettings(bootstrap=self.kafka.bootstrap, **who, **where))
 
-    def worker(self, database: ClickHouseSettings, **settings: str) -> Process:
-        """A worker process as `gatemeter worker` starts it."""
+    def worker(
+        self, database: ClickHouseSettings, *, command: Sequence[str] = (sys.executable, "-c", WORKER), **settings: str
+    ) -> Process:
+        """A worker process as `gatemeter worker` starts it, or by another command."""
         environment = {
             "GATEMETER_BROKERS": self.kafka.bootstrap,
             "GATEMETER_TOPIC": self.topic,
@@ -64,7 +77,7 @@ class Spine:
             "GATEMETER_FLUSH_INTERVAL_MS": "200",
             "GATEMETER_TICK_AFTER_MS": "2000",
         }
-        return self._processes.start([sys.executable, "-c", WORKER], {**environment, **settings})
+        return self._processes.start(command, {**environment, **settings})
 
     def wait_until_sunk(self, client: Client, *workers: Process) -> None:
         """Returns when the checkpoints have reached what is the end of the log now."""

@@ -37,6 +37,7 @@ def run(code: str, blocked: tuple[str, ...]) -> subprocess.CompletedProcess[str]
         "import gatemeter.producers, gatemeter.schemas.codec",
         "from gatemeter.cli.main import app; app(['--help'])",
         "from gatemeter.cli.main import app; app(['emit', '--help'])",
+        "from gatemeter.cli.main import app; app(['verify-proof', '--help'])",
     ],
 )
 def test_the_base_install_serves_gateways(code: str) -> None:
@@ -52,7 +53,7 @@ def test_the_base_install_serves_gateways(code: str) -> None:
         ("rates build", SINKS + PROCESSORS, "processors"),
         ("migrate", SINKS, "sinks"),
         ("report", SINKS, "sinks"),
-        ("audit", SINKS + PROCESSORS, "sinks"),
+        ("audit", SINKS + PROCESSORS, "processors"),
         ("demo", LOCAL, "local"),
         ("local", SINKS + PROCESSORS + LOCAL, "local"),
     ],

@@ -63,6 +63,15 @@ ENGINES = {
     "exceptions": ("ReplacingMergeTree", "topic, partition, offset, event_index, kind"),
     "gateway_epochs": ("MergeTree", "gateway_id, epoch, topic, partition, first_sequence"),
     "ingest_batches": ("MergeTree", "topic, partition, next_offset"),
+    "attestations": ("ReplacingMergeTree", "gateway_id, epoch, topic, partition, from_sequence"),
+    "quarantine_discards": ("ReplacingMergeTree", "topic, partition, offset, event_index"),
+    "commits": ("ReplacingMergeTree(version)", "run_id"),
+    "operator_log": ("ReplacingMergeTree", "topic, partition, offset"),
+    "corrections": ("MergeTree", "run_id, entry"),
+    "ledger": ("ReplacingMergeTree", "posted_hour, tenant_id"),
+    "seal_leaves": ("ReplacingMergeTree", "posted_hour, gateway_id, request_id"),
+    "seals": ("ReplacingMergeTree", "number"),
+    "closed_periods": ("ReplacingMergeTree", "period"),
 }
 
 
