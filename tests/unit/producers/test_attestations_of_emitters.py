@@ -152,7 +152,7 @@ def _emit_and_die(folder: Path, key_file: Path) -> None:
 
 def test_the_heir_of_a_spool_does_not_attest_for_the_dead(tmp_path: Path, key_file: Path) -> None:
     folder = tmp_path / "spool"
-    process = multiprocessing.get_context("spawn").Process(target=_emit_and_die, args=(folder, key_file))
+    process = multiprocessing.get_context("fork").Process(target=_emit_and_die, args=(folder, key_file))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL

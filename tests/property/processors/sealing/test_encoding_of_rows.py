@@ -57,7 +57,8 @@ def test_rows_encoded_by_column_equal_rows_encoded_one_by_one(table: str, kind: 
 
 
 def test_an_amount_beyond_64_bits_and_a_missing_column_are_named() -> None:
-    row = {name: None if kind.endswith("?") else "" if kind == "string" else 0 for name, kind in TABLES["usage_facts"]}
+    empty: dict[str, Any] = {"string": "", "bool": False}
+    row = {name: None if kind.endswith("?") else empty.get(kind, 0) for name, kind in TABLES["usage_facts"]}
     rows = rows_to_arrow("usage_facts", [row | {"charge": 2**63}, row | {"charge": 1}])
     with pytest.raises(ValueError, match=r"UsageLeaf\.charge: an amount must be within"):
         avro_bodies("UsageLeaf", rows)
