@@ -12,6 +12,7 @@ The jars are fetched once into `<repository>/.cache/kafka/<digest of pom.xml>` (
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import shutil
 import signal
@@ -58,11 +59,19 @@ auto.create.topics.enable=false
 
 
 def libraries() -> Path:
-    """The folder of Kafka's jars; fetched with Maven on first use, put in place as a whole."""
+    """The folder of Kafka's jars; fetched with Maven on first use by one process at a time, put in place as a whole."""
     target = CACHE / hashlib.sha256(POM.read_bytes()).hexdigest()[:16]
     if target.exists():
         return target
     CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            _fetch(target)
+    return target
+
+
+def _fetch(target: Path) -> None:
     draft = Path(tempfile.mkdtemp(prefix="draft-", dir=CACHE))
     try:
         shutil.copy(POM, draft / "pom.xml")
@@ -70,14 +79,9 @@ def libraries() -> Path:
         done = subprocess.run(command, cwd=draft, capture_output=True, text=True, timeout=600, check=False)
         if done.returncode:
             raise RuntimeError(f"mvn could not fetch Apache Kafka:\n{done.stdout}{done.stderr}")
-        try:
-            (draft / "libs").rename(target)
-        except OSError:  # somebody else was faster; what they made is the same
-            if not target.exists():
-                raise
+        (draft / "libs").rename(target)
     finally:
         shutil.rmtree(draft)
-    return target
 
 
 def free_port() -> int:
