@@ -58,6 +58,7 @@ COMMANDS: Final = (
     Command("proof", "gatemeter.cli.proof:proof", "processors", "Print the proof of a sealed request."),
     Command("verify-proof", "gatemeter.cli.verify_proof:verify", "", "Check a proof with public keys only."),
     Command("report", "gatemeter.cli.report:report", "sinks", "Print what each tenant used and owes."),
+    Command("explain", "gatemeter.cli.explain:explain", "processors", "Explain what a request costs, line by line."),
     Command("audit", "gatemeter.cli.audit:audit", "processors", "Check that nothing was lost, doubled or changed."),
 )
 GROUPS: Final = {

@@ -1,0 +1,314 @@
+"""An explanation for people: events, lines and rules of each attempt and decision, who pays, postings, the sum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from gatemeter.cli.correcting import shown
+from gatemeter.processors.explaining.attribution import PATH, Path
+from gatemeter.processors.explaining.explanation import COMPONENTS, Explanation, Item, Total
+from gatemeter.processors.explaining.lines import Line
+from gatemeter.processors.explaining.reckoning import PolicySource, Reckoned
+from gatemeter.processors.explaining.terms import RateSource
+from gatemeter.processors.explaining.wording import percent
+from gatemeter.processors.metadata.entries import Dated
+from gatemeter.processors.sealing.hours import utc
+from gatemeter.sinks.reports.requests import RequestRows
+
+MILLION: Final = 1_000_000
+_LABELS: Final = {"token_cost": "tokens", "model_cost": "model", "policy_cost": "policy", "markup": "mark-up"}
+_STEPS: Final = dict(
+    zip(PATH, ("organisation", "unit", "cost centre", "tenant", "app", "workload", "credential"), strict=True)
+)
+
+
+def explanation_tables(explanation: Explanation) -> Iterator[RenderableType]:
+    """One request, in the order in which it is read."""
+    yield _head(explanation)
+    yield _events(explanation)
+    for item in (*explanation.attempts, *explanation.decisions):
+        yield from _item(item)
+    yield from _paths(explanation.paths)
+    yield from _booked(explanation.rows)
+    yield from _remarks(explanation.rows)
+    yield _sums(explanation.totals)
+    yield _verdict(explanation)
+
+
+def list_table(explained: Sequence[Explanation]) -> Table:
+    """Requests of a list, one row each and currency."""
+    table = _table("Requests", "request", "started", "tenant", "model")
+    for column in ("attempts", "decisions", "charge", "cur."):
+        table.add_column(column, justify="right", overflow="fold")
+    table.add_column("adds up")
+    for each in explained:
+        models = sorted({item.fact["served_model"] or item.fact["model"] for item in each.attempts})
+        counts = str(len(each.attempts)), str(len(each.decisions))
+        started = utc(each.head["request_started_at"])
+        for total in each.totals:
+            charge = _unless_unknown(total)
+            row = (each.request_id, started, each.head["tenant_id"], ", ".join(models), *counts)
+            table.add_row(*map(escape, row), charge, total.currency or "none", "yes" if each.adds_up else "NO")
+    return table
+
+
+def _unless_unknown(total: Total) -> str:
+    """A total in which nothing has an amount is not zero."""
+    return "unknown" if total.without_amount == total.items else shown(total.money["charge"])
+
+
+def _head(explanation: Explanation) -> Text:
+    head, lines = explanation.head, [f"Request {explanation.request_id} of gateway {explanation.gateway_id}"]
+    if "request_started_at" in head:
+        lines.append(f"started {utc(head['request_started_at'])}")
+    names = ("trace_id", "parent_request_id", "idempotency_key", "client_request_id", "end_user", "route")
+    lines += [f"{name} {head[name]}" for name in names if head.get(name)]
+    prices = explanation.prices_from
+    lines.append(f"prices: metadata log {prices}, at the view of each record" if prices else "prices: not asked for")
+    return Text("\n".join(lines))
+
+
+def _events(explanation: Explanation) -> Table:
+    table = _table("Events", "kind", "occurred, recorded", "record", "sequence", "evidence", "view")
+    for event in explanation.events:
+        kind = f"{event.kind} {event.attempt or ''}".rstrip()
+        revision = f", revision {event.usage_revision}" if event.usage_revision else ""
+        table.add_row(
+            escape(f"{kind}{revision}" + ("" if event.counts else "\nsuperseded")),
+            f"{utc(event.occurred_at_us)}\n{utc(event.recorded_at_us)}",
+            escape(f"{event.place}, event {event.event_index}\nkey {event.kid}"),
+            escape(f"{event.sequence} of epoch\n{event.epoch}"),
+            escape(f"{event.evidence_grade}\n{event.identity_source}"),
+            str(event.metadata_offset),
+        )
+    return table
+
+
+def _item(item: Item) -> Iterator[RenderableType]:
+    title, reckoned = _title(item), item.reckoned
+    if reckoned is not None and reckoned.lines:
+        yield _lines(title, reckoned.lines, reckoned, item.standing.currency)
+    else:
+        yield Text(f"\n{title}", style="italic")
+    correction = item.standing.correction
+    told = [*item.rules]
+    if reckoned is not None:
+        told += _terms(reckoned)
+        told += _saved(reckoned)
+    if correction is not None:
+        told.append(
+            f"corrected by run {correction.run_id} ({correction.cause}, {correction.kid}): {correction.reason}; "
+            f"{_amounts(correction.money)}"
+        )
+    told.append(f"row: {_amounts(item.recorded)}")
+    if item.standing.counted.money != item.recorded:
+        told.append(f"counts: {_amounts(item.standing.counted.money)}")
+    yield _bullets(told)
+    if correction is not None and correction.lines:
+        yield _lines("The same, repriced", correction.lines, None, item.standing.currency)
+    for problem in item.problems:
+        yield Text(f"  DOES NOT ADD UP: {problem}", style="bold red")
+
+
+def _saved(reckoned: Reckoned) -> list[str]:
+    saved = reckoned.savings
+    if saved is None:
+        return []
+    avoided = f"avoided, in no total: {saved.input_tokens or 0:,} input and {saved.output_tokens or 0:,} output tokens"
+    if saved.list_pico is None or saved.provider_pico is None:
+        return [f"{avoided}; what that saved is not known: {saved.reason}"]
+    return [f"{avoided}; saved {shown(saved.list_pico)} at list price, {shown(saved.provider_pico)} at provider price"]
+
+
+def _title(item: Item) -> str:
+    fact = item.fact
+    if item.kind == "decision":
+        cost = f", {_seconds(fact['latency_us'])}" if fact["latency_us"] is not None else ""
+        version = f" version {fact['policy_version']}" if fact["policy_version"] else ""
+        return f"Decision {fact['decision_id']}: policy {fact['policy_id']}{version}: {fact['outcome']}{cost}"
+    role = item.standing.role or "no role"
+    parts = [f"Attempt {fact['attempt']}: {role}", f"{fact['provider']} {fact['model']}", fact["status"]]
+    parts += [f"HTTP {fact['http_status']}"] if fact["http_status"] is not None else []
+    parts += [f"{_seconds(fact['latency_us'])} ({fact['latency_class']})"] if fact["latency_us"] is not None else []
+    parts += [f"first token after {_seconds(fact['ttft_us'])}"] if fact["ttft_us"] is not None else []
+    return ", ".join(parts)
+
+
+def _seconds(us: int) -> str:
+    """Microseconds as milliseconds with all digits."""
+    whole, rest = divmod(us, 1_000)
+    return f"{whole:,}" + (f".{rest:03}".rstrip("0") if rest else "") + " ms"
+
+
+def _lines(title: str, lines: Sequence[Line], reckoned: Reckoned | None, currency: str) -> Table:
+    table = _table(f"\n{title}", "component", "what")
+    for column in ("quantity", "× list", "= list", "× provider", "= provider"):
+        table.add_column(column, justify="right", overflow="fold")
+    for line in lines:
+        each = [_price(line, price) for price in (line.list_price_pico, line.provider_price_pico)]
+        table.add_row(
+            _LABELS[line.component],
+            line.name,
+            f"{line.quantity:,}",
+            each[0],
+            _or_none(line.list_pico),
+            each[1],
+            _or_none(line.provider_pico),
+        )
+    for markup in reckoned.markups if reckoned else ():
+        table.add_row(
+            "mark-up", f"on {markup.of}", shown(markup.base_pico), "", "", percent(markup.ppm), shown(markup.pico)
+        )
+    table.caption = f"amounts in {currency or 'no currency'}; prices of tokens are of a million"
+    table.caption_justify = "left"
+    return table
+
+
+def _price(line: Line, pico: int | None) -> str:
+    """Tokens by the million, all else by the unit; every digit."""
+    if pico is None:
+        return "none"
+    return f"{shown(pico * MILLION)}" if line.unit == "token" else f"{shown(pico)} a {line.unit}"
+
+
+def _or_none(pico: int | None) -> str:
+    return "unknown" if pico is None else shown(pico)
+
+
+def _terms(reckoned: Reckoned) -> list[str]:
+    told = []
+    if isinstance(reckoned.source, RateSource):
+        source = reckoned.source
+        told.append(f"rate card {source.card_id}, hash {source.content_hash}")
+        told.append(f"prices of {source.source}; published by {source.published_by} at offset {source.metadata_offset}")
+        told.append(f"the line holds {_dates(source)}, of workload class {source.workload_class}")
+    elif isinstance(reckoned.source, PolicySource):
+        source_id = reckoned.source.prices_id
+        told.append(f"price list {source_id}, holds {_dates(reckoned.source)}")
+    applied, plan = reckoned.plan, reckoned.plan.plan
+    claimed = "accepts" if plan.accept_claimed_identity else "does not accept"
+    told.append(
+        f"plan {plan.plan_id} ({_dates(applied)}): mark-up {plan.markup_ppm:,} ppm, {plan.retry_rule}, "
+        f"cache {plan.cache_rule}, {claimed} a claimed identity"
+    )
+    return told
+
+
+def _dates(dated: Dated) -> str:
+    """A half-open span in words."""
+    start = "from the beginning" if dated.effective_from_us == 0 else f"from {utc(dated.effective_from_us)}"
+    return f"{start} on" if dated.effective_to_us is None else f"{start} to {utc(dated.effective_to_us)}"
+
+
+def _amounts(money: Any) -> str:
+    if money["charge"] is None:
+        return "amounts unknown"
+    parts = " + ".join(f"{_LABELS[name]} {shown(money[name])}" for name in COMPONENTS)
+    return f"{parts} - absorbed {shown(money['absorbed'])} = charge {shown(money['charge'])}"
+
+
+def _bullets(told: Sequence[str]) -> Table:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=3, justify="right")
+    grid.add_column(overflow="fold")
+    for text in told:
+        grid.add_row("•", escape(text))
+    return grid
+
+
+def _paths(paths: Sequence[Path]) -> Iterator[RenderableType]:
+    for path in paths:
+        steps = [f"{_STEPS[name]} {path.steps[name]}" for name in PATH if path.steps[name]]
+        yield Text(f"\nWho pays ({path.attribution}{', corrected' if path.corrected else ''})", style="italic")
+        told = [" → ".join(steps)]
+        if path.tenant_from_us is not None:
+            name = f"{path.tenant_name}, " if path.tenant_name else ""
+            dates = Dated(effective_from_us=path.tenant_from_us, effective_to_us=path.tenant_to_us)
+            told.append(f"tenant's record: {name}{_dates(dates)}")
+        yield _bullets(told)
+
+
+def _booked(rows: RequestRows) -> Iterator[RenderableType]:
+    yield Text("\nWhere it is booked", style="italic")
+    told = []
+    for hour in sorted({row["posted_hour"] for row in (*rows.usage, *rows.decisions)}):
+        seal = rows.seals.get(hour)
+        sealed = "open hour" if seal is None else f"seal {seal['number']} {seal['seal_id']} of {utc(seal['sealed_us'])}"
+        told.append(f"{utc(hour)}: {sealed}")
+    for row in rows.corrections:
+        sealed = "" if row["committed_hour"] in rows.seals else ", which is open: it does not count yet"
+        told.append(
+            f"correction {row['run_id']} ({row['cause']}) of {row['target']} {row['attempt'] or row['request_id']}, "
+            f"committed in {utc(row['committed_hour'])}{sealed}: {row['reason']}"
+        )
+    yield _bullets(told)
+    if rows.ledger:
+        table = _table("\nLedger entries", "seal hour : entry", "line", "cause")
+        table.add_column("charge", justify="right", overflow="fold")
+        table.add_column("absorbed", justify="right", overflow="fold")
+        table.add_column("booked in")
+        for row in rows.ledger:
+            line = f"decision {row['decision_id']}" if row["kind"] == "decision" else f"attempt {row['attempt']}"
+            cause = f"{row['cause']}, reversal" if row["reverses"] else row["cause"]
+            place = f"{utc(row['posted_hour'])} : {row['entry']}"
+            amounts = _or_none(row["charge"]), _or_none(row["absorbed"])
+            table.add_row(place, escape(line), escape(cause), *amounts, row["posting_period"])
+        yield table
+
+
+def _remarks(rows: RequestRows) -> Iterator[RenderableType]:
+    told = [
+        f"exception {row['kind']} at {row['topic']}[{row['partition']}]@{row['offset']}, attempt {row['attempt']}: "
+        f"{row['detail']}"
+        for row in rows.exceptions
+    ]
+    told += [f"attempt {row['attempt']} contradicts itself (attempt_conflicts)" for row in rows.conflicts]
+    told += [
+        f"evaluates decision {row['decision_id']} ({row['policy_id']}) of request {row['request_id']}: its cost is here"
+        for row in rows.evaluates
+    ]
+    told += [f"same workload and idempotency key: request {sibling}" for sibling in rows.siblings]
+    if told:
+        yield Text("\nRemarks", style="italic")
+        yield _bullets(told)
+
+
+def _sums(totals: Sequence[Total]) -> Table:
+    table = _table("\nThe sum", "currency")
+    columns = (*_LABELS.values(), "- absorbed", "= charge", "of which retries", "list", "provider", "without amount")
+    for column in columns:
+        table.add_column(column, justify="right", overflow="fold")
+    for total in totals:
+        money = total.money
+        cells = [shown(money[name]) for name in (*COMPONENTS, "absorbed", "charge")]
+        cells += [shown(total.retry_cost), shown(money["list_cost"]), shown(money["provider_cost"])]
+        table.add_row(total.currency or "none", *cells, str(total.without_amount))
+    return table
+
+
+def _verdict(explanation: Explanation) -> Text:
+    if explanation.problems:
+        lines = [f"DOES NOT ADD UP: {problem}" for problem in explanation.problems]
+        return Text("\n".join(lines), style="bold red")
+    sums = [
+        f"{' + '.join(shown(total.money[name]) for name in COMPONENTS)} - {shown(total.money['absorbed'])} = "
+        f"{shown(total.money['charge'])} {total.currency}".rstrip()
+        for total in explanation.totals
+        if total.without_amount < total.items
+    ]
+    what = "calculated again from tokens and prices" if explanation.prices_from else "as recorded, prices not looked up"
+    return Text(f"check: {'; '.join(sums) or 'nothing has an amount'}: adds up ({what})", style="bold")
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,115 @@
+"""Where the terms of an explanation come from: the signed metadata log, as it was at each fact's `metadata_offset`.
+
+A view says which price holds. What it leaves out (a card's source and who published it, the dates of one line) is read
+from the very record that the view was built from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gatemeter.processors.metadata.cards import ANY_CLASS
+from gatemeter.processors.metadata.entries import Dated
+from gatemeter.processors.metadata.log import MetadataLog, NeedsMetadata
+from gatemeter.processors.metadata.views import Rate, View
+
+
+class TermsMissing(Exception):
+    """The metadata that a fact was priced with is not in the topic; one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardRecord:
+    """A published rate card. `offset`, `kid`: of its record in the metadata topic."""
+
+    datum: Mapping[str, Any]
+    offset: int
+    kid: str
+
+
+@dataclass(frozen=True, slots=True)
+class RateSource(Dated):
+    """Where a rate stands: the card, and the line of it. The dates it has itself are those of the line."""
+
+    card_id: str
+    content_hash: str
+    source: str
+    published_by: str
+    metadata_offset: int
+    card_from_us: int
+    card_to_us: int | None
+    workload_class: str
+    """`any`, or the class that the line names."""
+
+
+class Terms:
+    """Views and cards of one metadata log."""
+
+    def __init__(self, log: MetadataLog) -> None:
+        self._log = log
+        self._cards: dict[str, CardRecord] | None = None
+
+    @property
+    def origin(self) -> str:
+        """The topic, and how far it was read."""
+        return f"{self._log.topic}, {self._log.loaded_to} records"
+
+    def view(self, metadata_offset: int) -> View:
+        """The view in force at a fact. Raises `TermsMissing`."""
+        try:
+            return self._log.view(metadata_offset)
+        except NeedsMetadata as error:
+            raise TermsMissing(
+                f"{error}, topic {self._log.topic} ends at {self._log.loaded_to}: name the topic that the workers read"
+            ) from error
+
+    def newest(self) -> View:
+        """The view of the whole log."""
+        return self._log.view(self._log.loaded_to)
+
+    def card(self, content_hash: str) -> CardRecord:
+        """The first record with a card of this content. Raises `TermsMissing`."""
+        if self._cards is None:
+            self._cards = {}
+            for item in self._log.published(0, self._log.loaded_to):
+                if item.record.name == "RateCard":
+                    record = CardRecord(item.record.datum, item.offset, item.kid)
+                    self._cards.setdefault(item.record.datum["content_hash"], record)
+        try:
+            return self._cards[content_hash]
+        except KeyError:
+            raise TermsMissing(f"topic {self._log.topic} has no rate card with hash {content_hash}") from None
+
+    def source_of(self, rate: Rate, key: tuple[str, str, str, str], above: int, at_us: int) -> RateSource:
+        """The line of a rate's tier. `key`: provider, model, service tier, workload class of the usage.
+
+        Raises `TermsMissing` where the card's record holds no such line.
+        """
+        record = self.card(rate.card_hash)
+        provider, model, service_tier, workload_class = key
+        for wanted in (workload_class, ANY_CLASS):
+            for line in record.datum["rates"]:
+                named = (line["provider"], line["model"], line["service_tier"] or "", line["workload_class"])
+                dates = Dated(effective_from_us=line["effective_from"], effective_to_us=line["effective_to"])
+                found = (*named, line["input_tokens_above"]) == (provider, model, service_tier, wanted, above)
+                if found and dates.in_force(at_us):
+                    return _source(record, line)
+        raise TermsMissing(f"card {rate.card_id!r} has no line of {provider!r} {model!r} above {above} input tokens")
+
+
+def _source(record: CardRecord, line: Mapping[str, Any]) -> RateSource:
+    card = record.datum
+    return RateSource(
+        card["card_id"],
+        card["content_hash"],
+        card["source"],
+        record.kid,
+        record.offset,
+        card["effective_from"],
+        card["effective_to"],
+        line["workload_class"],
+        effective_from_us=line["effective_from"],
+        effective_to_us=line["effective_to"],
+    )
