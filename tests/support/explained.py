@@ -37,6 +37,23 @@ def card(card_id: str = "card-1", path: Path = FILES / "rates.json", **head: Any
     return Draft("RateCard", make_card_datum(CardHead(card_id, **(dates | head)), lines))
 
 
+def gateways() -> list[Draft]:
+    """The gateways that `support.logs` sends as."""
+    keys = {"gw-a": ("inference_proxy", "a-1"), "gw-b": ("inference_proxy", "b-1"), "_tick": ("policy_point", "tick-1")}
+    return [
+        Draft(
+            "Gateway",
+            {
+                "gateway_id": gateway_id,
+                "gateway_kind": kind,
+                "keys": [{"kid": kid, "valid_from": 0, "valid_to": None}],
+                "attestation_keys": [],
+            },
+        )
+        for gateway_id, (kind, kid) in keys.items()
+    ]
+
+
 def metadata_log(*drafts: Draft, tenants: Path = FILES / "tenants.yaml") -> MetadataLog:
     """A log of a tenants file and then `drafts` (default: the card of rates.json), each a record of an operator."""
     log = MetadataLog({OPERATOR.kid: OPERATOR.public_hex})

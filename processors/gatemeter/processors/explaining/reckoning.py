@@ -108,6 +108,8 @@ def reckon_usage(fact: Mapping[str, Any], terms: Terms) -> Reckoned:
     problems = [*_disagreement(fact, expected), *_unequal(money_of(fact), as_money(amounts))]
     ruled = _ruled(fact, rate, attribution)
     problems += [f"the fold's rule disagrees: {text}" for text in _unequal(as_money(ruled), as_money(amounts))]
+    if hit and has_usage(fact):
+        problems.append("a cache hit must have no usage of its own, only avoided tokens")
     source, matched = _source(fact, terms, view, priced)
     chosen = None if rate is None or tier is None else Tier(tokens, tier.input_tokens_above, _bounds(rate))
     saved = savings(fact, tier) if hit and fact["has_response"] else None
