@@ -222,7 +222,7 @@ def test_a_fact_that_was_tampered_with_does_not_add_up(world: World) -> None:
         settings={"mutations_sync": 2},
     )
     result = world.run(world.ids["answered"], exit_code=1)
-    says = "attempt 2: charge is 0.450087900000, the lines give 0.460087900000"
+    says = "attempt 2: charge is 0.450094300000, the lines give 0.460094300000"
     assert f"DOES NOT ADD UP: request {world.ids['answered']}: {says}" in result.stderr
     assert "DOES NOT ADD UP" in result.stdout and "adds up (" not in result.stdout
     data = json.loads(world.run(world.ids["answered"], "--json", exit_code=1).stdout)

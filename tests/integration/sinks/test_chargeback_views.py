@@ -184,3 +184,22 @@ def test_every_bucket_and_meter_is_a_column_with_its_own_sum(facts: Facts, view:
     assert {name: line[name] for name in quantities} == {name: 2 * count for name, count in quantities.items()}
     assert line["input_tokens"] == 2 * sum(quantities[name] for name in INPUT_BUCKETS)
     assert line["output_tokens"] == 2 * sum(quantities[name] for name in OUTPUT_BUCKETS)
+
+
+def test_a_request_unfolds_into_quantities_prices_and_plans(facts: Facts) -> None:
+    priced = {"rate_card_id": "card-1", "rate_card_hash": "aa", "plan_id": "standard", "metadata_offset": 7}
+    facts.usage(fact("r", 1, status="error", searches=0, **priced), fact("r", 2, **priced))
+    facts.usage(fact("r", 2, posted_hour=NOON_US + HOUR_US, version=5, **(priced | {"rate_card_hash": "bb"})))
+    facts.decisions(decision("d", "r", attempt=1, prices_id="guards", plan_id="standard", metadata_offset=8))
+    (row,) = facts.rows("SELECT charges, charge FROM request_history")
+    judged, first, second = row["charges"]
+    assert (judged["kind"], judged["decision_id"], judged["rate_card_id"], judged["metadata_offset"]) == (
+        *("decision", "d", "guards", 8),
+    )
+    assert first["quantities"] == {"input_text_uncached": 100, "output_text_visible": 20, "searches": 0}
+    assert [(line["kind"], line["attempt"]) for line in (first, second)] == [("usage", 1), ("usage", 2)]
+    for line in (first, second):
+        assert (line["rate_card_id"], line["rate_card_hash"], line["plan_id"]) == ("card-1", "aa", "standard")
+        assert (line["metadata_offset"], line["seal_id"], line["posting_period"]) == (7, "", "")
+        assert line["token_cost"] + line["markup"] == line["charge"] + line["absorbed"] == exact(33)
+    assert sum(line["charge"] for line in row["charges"]) == row["charge"]

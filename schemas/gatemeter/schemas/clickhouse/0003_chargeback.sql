@@ -225,19 +225,19 @@ WHERE posted_hour <= {through:DateTime64(6, 'UTC')}
 
 -- What is charged, line by line: every attempt, every decision and every free correction once. The basis of all
 -- chargeback views. Requests with a row in an hour that is not sealed yet are read from the facts, all others from the
--- ledger. `posting_period`: the month in which it was booked; '' while it is not sealed.
+-- ledger. `posting_period`: the month in which it was booked, `seal_id`: the seal that holds it; '' while it is not sealed.
 CREATE OR REPLACE VIEW charge_lines AS
 WITH
     (SELECT max(posted_hour) FROM seals) AS sealed_hour,
     sealed_hour = toDateTime64(0, 6, 'UTC') AS nothing_sealed
-SELECT * EXCEPT (correction_run, correction_cause, correction_reason, correction_hour), '' AS posting_period
+SELECT * EXCEPT (correction_run, correction_cause, correction_reason, correction_hour), '' AS posting_period, '' AS seal_id
 FROM usage_lines_as_of(through = '2299-12-31 23:00:00')
 WHERE nothing_sealed OR (gateway_id, request_id) IN
 (
     SELECT gateway_id, request_id FROM usage_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
 )
 UNION ALL
-SELECT * EXCEPT (correction_run, correction_cause, correction_reason, correction_hour), '' AS posting_period
+SELECT * EXCEPT (correction_run, correction_cause, correction_reason, correction_hour), '' AS posting_period, '' AS seal_id
 FROM decision_lines_as_of(through = '2299-12-31 23:00:00')
 WHERE nothing_sealed OR (gateway_id, decision_id) IN
 (
@@ -256,7 +256,7 @@ SELECT
     images, media_ms, searches, tool_calls,
     price_status, currency, rate_card_id, plan_id,
     list_cost, provider_cost, token_cost, model_cost, policy_cost, markup, charge, absorbed, absorbed_to, retry_cost,
-    posting_period
+    posting_period, seal_id
 FROM sealed_lines_as_of(through = '2299-12-31 23:00:00')
 WHERE posted_hour <= sealed_hour
     AND NOT (kind = 'usage' AND (gateway_id, request_id) IN
@@ -436,7 +436,9 @@ FROM charge_lines AS l
 GROUP BY month, tenant_id, app_id, workload_id, cost_centre, provider, model, purpose, currency;
 
 -- A request with its attempts, their roles, and the policies that judged it. Amounts are NULL where it used two
--- currencies (`currencies` names them): read its lines instead.
+-- currencies (`currencies` names them): read its lines instead. `charges` unfolds the amounts, an attempt or decision
+-- each: quantities (what is not there was not reported), amounts, the price list by id and content hash with the view of
+-- the metadata that it was looked up in ('' where a correction names another), the plan, and the seal ('': open hour).
 CREATE OR REPLACE VIEW request_history AS
 WITH length(currencies) < 2 AS one_currency
 SELECT
@@ -460,6 +462,17 @@ SELECT
         CAST((policy_id, policy_version, outcome, l.policy_cost),
             'Tuple(policy_id String, policy_version String, outcome String, cost Nullable(Decimal(38, 12)))'),
         kind = 'decision')) AS policies,
+    arraySort(x -> (x.1, x.2, x.3), groupArray(
+        CAST((kind, l.attempt, decision_id, quantities, price_status, currency, l.rate_card_id, card_hash, plan_id,
+                looked_up_in, l.list_cost, l.provider_cost, l.token_cost, l.model_cost, l.policy_cost, l.markup,
+                l.absorbed, l.absorbed_to, l.charge, posted_hour, posting_period, seal_id),
+            'Tuple(kind String, attempt UInt16, decision_id String, quantities Map(String, Nullable(Int64)),
+                   price_status String, currency String, rate_card_id String, rate_card_hash String, plan_id String,
+                   metadata_offset Int64, list_cost Nullable(Decimal(38, 12)), provider_cost Nullable(Decimal(38, 12)),
+                   token_cost Nullable(Decimal(38, 12)), model_cost Nullable(Decimal(38, 12)),
+                   policy_cost Nullable(Decimal(38, 12)), markup Nullable(Decimal(38, 12)),
+                   absorbed Nullable(Decimal(38, 12)), absorbed_to String, charge Nullable(Decimal(38, 12)),
+                   posted_hour DateTime64(6, \'UTC\'), posting_period String, seal_id String)'))) AS charges,
     has(groupArrayIf(outcome, kind = 'decision'), 'deny') AS denied,
     sum(l.input_tokens) AS input_tokens,
     sum(l.output_tokens) AS output_tokens,
@@ -469,5 +482,35 @@ SELECT
     if(one_currency, sum(l.policy_cost), NULL) AS policy_cost,
     if(one_currency, sum(l.charge), NULL) AS charge,
     if(one_currency, sum(l.retry_cost), NULL) AS retry_cost
-FROM (SELECT *, usage_hour AS request_at FROM charge_lines) AS l
-GROUP BY gateway_id, request_id;
+FROM
+(
+    SELECT
+        c.*,
+        usage_hour AS request_at,
+        f.source.3 AS looked_up_in,
+        if(f.source.1 = c.rate_card_id, f.source.2, '') AS card_hash,
+        mapFilter((name, quantity) -> isNotNull(quantity), map(
+            'input_text_uncached', input_text_uncached, 'input_text_cache_read', input_text_cache_read,
+            'input_text_cache_write_5m', input_text_cache_write_5m,
+            'input_text_cache_write_1h', input_text_cache_write_1h, 'input_audio_uncached', input_audio_uncached,
+            'input_audio_cache_read', input_audio_cache_read, 'input_image_uncached', input_image_uncached,
+            'input_image_cache_read', input_image_cache_read, 'output_text_visible', output_text_visible,
+            'output_text_reasoning', output_text_reasoning, 'output_audio_visible', output_audio_visible,
+            'output_image_visible', output_image_visible, 'images', images, 'media_ms', media_ms,
+            'searches', searches, 'tool_calls', tool_calls)) AS quantities
+    FROM charge_lines AS c
+    LEFT JOIN
+    (
+        SELECT 'usage' AS kind, gateway_id, request_id, '' AS decision_id, attempt, response_hash,
+            argMax((toString(rate_card_id), toString(rate_card_hash), metadata_offset), version) AS source
+        FROM usage_facts
+        GROUP BY gateway_id, request_id, attempt, response_hash
+        UNION ALL
+        SELECT 'decision' AS kind, gateway_id, request_id, decision_id, attempt, content_hash AS response_hash,
+            argMax((toString(prices_id), '', metadata_offset), version) AS source
+        FROM policy_facts
+        GROUP BY gateway_id, request_id, decision_id, attempt, content_hash
+    ) AS f USING (kind, gateway_id, request_id, decision_id, attempt, response_hash)
+) AS l
+GROUP BY gateway_id, request_id
+SETTINGS join_use_nulls = 0;

@@ -22,6 +22,14 @@ TOTALS = """
     FROM chargeback_hourly GROUP BY tenant_id, currency ORDER BY tenant_id, currency
 """
 
+# all but what the seals add: where each line is booked
+HISTORY = """
+    SELECT * EXCEPT charges,
+        arrayMap(x -> (x.kind, x.attempt, x.decision_id, x.quantities, x.rate_card_id, x.rate_card_hash, x.plan_id,
+            x.provider_cost, x.charge), charges) AS unfolded
+    FROM request_history ORDER BY request_id
+"""
+
 
 def mixed(hours: Hours) -> None:
     hours.usage(
@@ -78,12 +86,12 @@ def test_totals_are_the_same_before_while_and_after_sealing(hours: Hours) -> Non
     hours.rows_a_range = 1
     mixed(hours)
     before = hours.rows(TOTALS)
-    history = hours.rows("SELECT * FROM request_history ORDER BY request_id")
+    history = hours.rows(HISTORY)
     for hour in (0, 1, 2):
         hours.over(hour)
         assert len(hours.seal().hours) == 1
         assert hours.rows(TOTALS) == before
-        assert hours.rows("SELECT * FROM request_history ORDER BY request_id") == history
+        assert hours.rows(HISTORY) == history
     assert hours.rows("SELECT count() AS open FROM charge_lines WHERE posting_period = ''") == [{"open": 0}]
 
 
@@ -422,3 +430,14 @@ def test_a_seal_that_another_copied_after_the_topic_was_read_is_no_lost_seal(hou
     hours.over(1)
     done = hours.sealer(topic=_ReadTooEarly(hours.topic)).run()
     assert [seal.number for seal in done.hours] == [1]
+
+
+def test_a_request_names_the_seal_of_each_line(hours: Hours) -> None:
+    hours.usage(fact("a", rate_card_id="card-1", rate_card_hash="aa"))
+    unfolded = (
+        "SELECT arrayMap(x -> (x.seal_id, x.posting_period, x.rate_card_hash), charges) AS c FROM request_history"
+    )
+    assert hours.rows(unfolded) == [{"c": [("", "", "aa")]}]
+    hours.over(0)
+    (seal,) = hours.seal().hours
+    assert hours.rows(unfolded) == [{"c": [(seal.seal_id.hex(), "2026-03", "aa")]}]

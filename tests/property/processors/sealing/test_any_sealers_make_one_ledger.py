@@ -18,7 +18,7 @@ from support.sealing import Crash, Hours, MemoryTopic, Mortal, free, replacement
 HOURS = 2
 INPUT = ("usage_facts", "policy_facts", "ingest_batches", "corrections", "commits")
 OUTPUT = ("ledger", "seal_leaves", "seals", "closed_periods", "exceptions", "operator_log")
-LINES = "SELECT * EXCEPT (posted_hour, posting_period) FROM charge_lines ORDER BY ALL"
+LINES = "SELECT * EXCEPT (posted_hour, posting_period, seal_id) FROM charge_lines ORDER BY ALL"
 
 
 @dataclass(frozen=True)
