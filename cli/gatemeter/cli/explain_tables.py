@@ -44,7 +44,7 @@ def explanation_tables(explanation: Explanation) -> Iterator[RenderableType]:
 
 def list_table(explained: Sequence[Explanation]) -> Table:
     """Requests of a list, one row each and currency."""
-    table = _table("Requests", "request", "started", "tenant", "model")
+    table = _table("Requests", request="", started="fold", tenant="fold", model="fold")
     for column in ("attempts", "decisions", "charge", "cur."):
         table.add_column(column, justify="right", overflow="fold")
     table.add_column("adds up")
@@ -76,16 +76,19 @@ def _head(explanation: Explanation) -> Text:
 
 
 def _events(explanation: Explanation) -> Table:
-    table = _table("Events", "kind", "occurred, recorded", "record", "sequence", "evidence", "view")
+    table = _table(
+        "Events", kind="", **{"occurred\nrecorded": ""}, record="fold", sequence="fold", evidence="", view=""
+    )
     for event in explanation.events:
         kind = f"{event.kind} {event.attempt or ''}".rstrip()
-        revision = f", revision {event.usage_revision}" if event.usage_revision else ""
+        more = [f"revision {event.usage_revision}"] if event.usage_revision else []
+        more += [] if event.counts else ["superseded"]
         table.add_row(
-            escape(f"{kind}{revision}" + ("" if event.counts else "\nsuperseded")),
+            escape("\n".join([kind, *more])),
             f"{utc(event.occurred_at_us)}\n{utc(event.recorded_at_us)}",
             escape(f"{event.place}, event {event.event_index}\nkey {event.kid}"),
             escape(f"{event.sequence} of epoch\n{event.epoch}"),
-            escape(f"{event.evidence_grade}\n{event.identity_source}"),
+            escape(f"grade {event.evidence_grade}\n{event.identity_source}"),
             str(event.metadata_offset),
         )
     return table
@@ -148,25 +151,24 @@ def _seconds(us: int) -> str:
 
 
 def _lines(title: str, lines: Sequence[Line], reckoned: Reckoned | None, currency: str) -> Table:
-    table = _table(f"\n{title}", "component", "what")
-    for column in ("quantity", "× list", "= list", "× provider", "= provider"):
+    table = _table(f"\n{title}", component="", what="")
+    for column in ("quantity", "per", "list price", "= list", "provider price", "= provider"):
         table.add_column(column, justify="right", overflow="fold")
     for line in lines:
-        each = [_price(line, price) for price in (line.list_price_pico, line.provider_price_pico)]
         table.add_row(
             _LABELS[line.component],
             line.name,
             f"{line.quantity:,}",
-            each[0],
+            "million" if line.unit == "token" else line.unit,
+            _price(line, line.list_price_pico),
             _or_none(line.list_pico),
-            each[1],
+            _price(line, line.provider_price_pico),
             _or_none(line.provider_pico),
         )
     for markup in reckoned.markups if reckoned else ():
-        table.add_row(
-            "mark-up", f"on {markup.of}", shown(markup.base_pico), "", "", percent(markup.ppm), shown(markup.pico)
-        )
-    table.caption = f"amounts in {currency or 'no currency'}; prices of tokens are of a million"
+        base, share = shown(markup.base_pico), percent(markup.ppm)
+        table.add_row("mark-up", f"on {markup.of}", base, "", "", "", share, shown(markup.pico))
+    table.caption = f"amounts in {currency or 'no currency'}"
     table.caption_justify = "left"
     return table
 
@@ -175,7 +177,7 @@ def _price(line: Line, pico: int | None) -> str:
     """Tokens by the million, all else by the unit; every digit."""
     if pico is None:
         return "none"
-    return f"{shown(pico * MILLION)}" if line.unit == "token" else f"{shown(pico)} a {line.unit}"
+    return shown(pico * MILLION if line.unit == "token" else pico)
 
 
 def _or_none(pico: int | None) -> str:
@@ -250,7 +252,7 @@ def _booked(rows: RequestRows) -> Iterator[RenderableType]:
         )
     yield _bullets(told)
     if rows.ledger:
-        table = _table("\nLedger entries", "seal hour : entry", "line", "cause")
+        table = _table("\nLedger entries", **{"seal hour : entry": ""}, line="fold", cause="fold")
         table.add_column("charge", justify="right", overflow="fold")
         table.add_column("absorbed", justify="right", overflow="fold")
         table.add_column("booked in")
@@ -281,15 +283,17 @@ def _remarks(rows: RequestRows) -> Iterator[RenderableType]:
 
 
 def _sums(totals: Sequence[Total]) -> Table:
-    table = _table("\nThe sum", "currency")
-    columns = (*_LABELS.values(), "- absorbed", "= charge", "of which retries", "list", "provider", "without amount")
-    for column in columns:
-        table.add_column(column, justify="right", overflow="fold")
+    table = _table("\nThe sum", component="")
     for total in totals:
-        money = total.money
-        cells = [shown(money[name]) for name in (*COMPONENTS, "absorbed", "charge")]
-        cells += [shown(total.retry_cost), shown(money["list_cost"]), shown(money["provider_cost"])]
-        table.add_row(total.currency or "none", *cells, str(total.without_amount))
+        table.add_column(total.currency or "no currency", justify="right", no_wrap=True)
+    for name in COMPONENTS:
+        table.add_row(_LABELS[name], *(shown(total.money[name]) for total in totals))
+    table.add_row("- absorbed", *(shown(total.money["absorbed"]) for total in totals), end_section=True)
+    table.add_row("= charge", *(shown(total.money["charge"]) for total in totals), end_section=True)
+    table.add_row("of which retries", *(shown(total.retry_cost) for total in totals))
+    table.add_row("at list price", *(shown(total.money["list_cost"]) for total in totals))
+    table.add_row("at provider price", *(shown(total.money["provider_cost"]) for total in totals))
+    table.add_row("without an amount", *(f"{total.without_amount} of {total.items}" for total in totals))
     return table
 
 
@@ -307,8 +311,9 @@ def _verdict(explanation: Explanation) -> Text:
     return Text(f"check: {'; '.join(sums) or 'nothing has an amount'}: adds up ({what})", style="bold")
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, **columns: str) -> Table:
+    """Columns with how they overflow; '' never does."""
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for column, overflow in columns.items():
+        table.add_column(column, no_wrap=not overflow, overflow="fold")
     return table

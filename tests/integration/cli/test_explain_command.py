@@ -109,7 +109,7 @@ def test_the_whole_calculation_is_printed(world: World) -> None:
     ):
         assert text in flat, text
     (line,) = [line for line in shown.splitlines() if "200,001" in line and "tokens" in line and "context" not in line]
-    assert line.split() == ["tokens", "input_text_uncached", "200,001", "2", "0.400002", "2", "0.400002"]
+    assert line.split() == ["tokens", "input_text_uncached", "200,001", "million", "2", "0.400002", "2", "0.400002"]
 
 
 def test_json_has_every_amount_as_text_and_every_provenance(world: World) -> None:

@@ -75,10 +75,9 @@ def of_charge(fact: Mapping[str, Any], view: View, attribution: Attribution, amo
     if fact["evidence_grade"] == "B":
         yield f"the identity is only claimed (grade B); plan {plan.plan_id!r} accepts that"
     if plan.markup_ppm:
-        yield (
-            f"plan {plan.plan_id!r} adds {percent(plan.markup_ppm)}: {plan.markup_ppm:,} millionths, rounded half-even "
-            "to 10⁻¹² once on tokens and once on fees"
-        )
+        once = "" if "decision_id" in fact else " once on tokens and once on fees"
+        share = f"{percent(plan.markup_ppm)}: {plan.markup_ppm:,} millionths"
+        yield f"plan {plan.plan_id!r} adds {share}, rounded half-even to 10⁻¹²{once}"
     else:
         yield f"plan {plan.plan_id!r} adds no mark-up"
 
