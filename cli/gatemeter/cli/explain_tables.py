@@ -313,7 +313,7 @@ def _verdict(explanation: Explanation) -> Text:
 
 def _table(title: str, **columns: str) -> Table:
     """Columns with how they overflow; '' never does."""
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
+    table = Table(title=escape(title), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
     for column, overflow in columns.items():
         table.add_column(column, no_wrap=not overflow, overflow="fold")
     return table

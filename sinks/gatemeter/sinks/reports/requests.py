@@ -116,7 +116,7 @@ def find_requests(client: Client, search: Search, limit: int) -> list[Key]:
 
 
 def read_requests(client: Client, keys: Sequence[Key]) -> list[RequestRows]:
-    """What is known of each request, in the order of `keys`. Raises as `gateways_of`."""
+    """What is known of each request, in the order of `keys`; a fixed number of queries. Raises as `gateways_of`."""
     found = {key: RequestRows(*key) for key in keys}
     ids = {"ids": sorted({request_id for _, request_id in keys})}
     asked = "request_id IN {ids:Array(String)}"
@@ -138,11 +138,11 @@ def read_requests(client: Client, keys: Sequence[Key]) -> list[RequestRows]:
     where = f"{asked} ORDER BY recorded_at, topic, partition, offset, event_index"
     spread("exceptions", _facts(client, "exceptions", where, ids, without=("raw", "first_raw")))
     spread("conflicts", _selected(client, "attempt_conflicts", ("gateway_id", "request_id", "attempt"), asked, ids))
-    for rows in found.values():
-        rows.evaluates = _evaluated_by(client, rows.request_id)
-        rows.siblings = _siblings(client, rows)
-        rows.corrections = _corrections(client, rows)
-    _seal(client, list(found.values()))
+    requests = list(found.values())
+    _evaluated(client, requests)
+    _grouped(client, requests)
+    _corrected(client, requests)
+    _sealed(client, requests)
     return [found[key] for key in keys]
 
 
@@ -183,30 +183,42 @@ def _amount(value: Any) -> int | None:
     return None if value is None else pico_of(value)
 
 
-def _evaluated_by(client: Client, request_id: str) -> list[Row]:
+def _evaluated(client: Client, requests: Sequence[RequestRows]) -> None:
+    """Gives each request the decisions that name it as their evaluator."""
     query = (
-        "SELECT DISTINCT gateway_id, request_id, decision_id, policy_id FROM policy_facts"
-        " WHERE evaluator_request_id = {request:String} ORDER BY gateway_id, decision_id"
+        "SELECT DISTINCT gateway_id, request_id, decision_id, policy_id, evaluator_request_id FROM policy_facts"
+        " WHERE evaluator_request_id IN {ids:Array(String)} ORDER BY gateway_id, decision_id"
     )
-    return query_rows(client, "find the decisions of an evaluator", query, {"request": request_id})
+    found = query_rows(client, "find decisions of evaluators", query, {"ids": [rows.request_id for rows in requests]})
+    for rows in requests:
+        rows.evaluates = [row for row in found if row["evaluator_request_id"] == rows.request_id]
 
 
-def _siblings(client: Client, rows: RequestRows) -> list[str]:
-    groups = {(row["workload_id"], row["idempotency_key"]) for row in rows.usage if row["idempotency_key"]}
-    found: set[str] = set()
-    for workload, key in sorted(groups):
-        query = (
-            "SELECT DISTINCT request_id FROM usage_facts WHERE idempotency_key = {key:String}"
-            f" AND workload_id = {{workload:String}} ORDER BY request_id LIMIT {SIBLINGS + 1}"
-        )
-        asked = {"workload": workload, "key": key}
-        found |= {row["request_id"] for row in query_rows(client, "find a retry group", query, asked)}
-    return sorted(found - {rows.request_id})[:SIBLINGS]
+def _groups(rows: RequestRows) -> set[tuple[str, str]]:
+    return {(row["workload_id"], row["idempotency_key"]) for row in rows.usage if row["idempotency_key"]}
 
 
-def _corrections(client: Client, rows: RequestRows) -> list[Row]:
-    decisions = {row["decision_id"] for row in rows.decisions}
-    ids = sorted({rows.request_id, *decisions})
+def _grouped(client: Client, requests: Sequence[RequestRows]) -> None:
+    """Gives each request the others of its retry group."""
+    keys = {key for rows in requests for _, key in _groups(rows)}
+    if not keys:
+        return
+    query = (
+        "SELECT DISTINCT workload_id, idempotency_key, request_id FROM usage_facts"
+        " WHERE idempotency_key IN {keys:Array(String)} ORDER BY workload_id, idempotency_key, request_id"
+        f" LIMIT {SIBLINGS + 1} BY workload_id, idempotency_key"
+    )
+    found = query_rows(client, "find retry groups", query, {"keys": sorted(keys)})
+    for rows in requests:
+        groups = _groups(rows)
+        others = {row["request_id"] for row in found if (row["workload_id"], row["idempotency_key"]) in groups}
+        rows.siblings = sorted(others - {rows.request_id})[:SIBLINGS]
+
+
+def _corrected(client: Client, requests: Sequence[RequestRows]) -> None:
+    """Gives each request the committed replacements of its attempts and decisions."""
+    decisions = {id(rows): {row["decision_id"] for row in rows.decisions} for rows in requests}
+    ids = {rows.request_id for rows in requests}.union(*decisions.values())
     kinds = dict(TABLES["corrections"])
     names = [name for name in kinds if name != "usage_hour"]
     columns = ", ".join(f"c.`{name}` AS `{name}`" for name in names)
@@ -214,20 +226,25 @@ def _corrections(client: Client, rows: RequestRows) -> list[Row]:
         f"SELECT DISTINCT {columns}, toUnixTimestamp64Micro(m.posted_hour) AS committed_hour, m.kid AS kid,"
         " m.posted_hour AS h, m.topic AS t, m.offset AS o"
         " FROM corrections AS c INNER JOIN (SELECT run_id, posted_hour, topic, offset, kid FROM commits FINAL) AS m"
-        " ON c.run_id = m.run_id"
-        " WHERE c.kind = 'replace' AND c.gateway_id = {gateway:String} AND c.request_id IN {ids:Array(String)}"
+        " ON c.run_id = m.run_id WHERE c.kind = 'replace' AND c.request_id IN {ids:Array(String)}"
         " ORDER BY h, length(t), t, o, run_id, entry"
     )
-    found = query_rows(client, "read corrections of a request", query, {"gateway": rows.gateway_id, "ids": ids})
-    return [
+    found = query_rows(client, "read corrections of requests", query, {"ids": sorted(ids)})
+    corrections = [
         {name: _amount(row[name]) if kinds[name].startswith("pico") else row[name] for name in names}
         | {"committed_hour": row["committed_hour"], "kid": row["kid"]}
         for row in found
-        if row["request_id"] in (decisions if row["target"] == "decision" else {rows.request_id})
     ]
+    for rows in requests:
+        own = {"usage": {rows.request_id}, "decision": decisions[id(rows)]}
+        rows.corrections = [
+            row
+            for row in corrections
+            if row["gateway_id"] == rows.gateway_id and row["request_id"] in own[str(row["target"])]
+        ]
 
 
-def _seal(client: Client, requests: Sequence[RequestRows]) -> None:
+def _sealed(client: Client, requests: Sequence[RequestRows]) -> None:
     """Gives each request the seals of the hours that its rows are posted in."""
     hours = {
         hour
