@@ -25,8 +25,7 @@ from gatemeter.processors.explaining.amounts import (
 from gatemeter.processors.explaining.attribution import PlanApplied, plan_of
 from gatemeter.processors.explaining.lines import Line, Savings, Tier, decision_lines, savings, usage_lines
 from gatemeter.processors.explaining.reasons import why_no_policy_price, why_no_price, why_no_rate
-from gatemeter.processors.explaining.terms import RateSource, Terms, TermsMissing
-from gatemeter.processors.fold.facts import find_rate
+from gatemeter.processors.explaining.terms import RateSource, Terms, matched_model, rate_of
 from gatemeter.processors.metadata.entries import Dated
 from gatemeter.processors.metadata.views import Attribution, PolicyPrice, Rate, RateTier, View
 from gatemeter.processors.pricing.components import (
@@ -91,7 +90,7 @@ def reckon_usage(fact: Mapping[str, Any], terms: Terms) -> Reckoned:
     view = terms.view(fact["metadata_offset"])
     attribution = view.attribution(fact["tenant_id"], fact["app_id"], fact["request_started_at"])
     # a REQUEST without an answer is never priced, and names no card
-    rate = _rate(fact, view) if fact["has_response"] else None
+    rate = rate_of(fact, view) if fact["has_response"] else None
     hit = fact["gateway_cache"] in CACHE_HITS
     used = fact["has_response"] and not hit and has_usage(fact)
     tokens = fact["avoided_input_tokens"] or 0 if hit else input_tokens(fact)
@@ -175,18 +174,6 @@ def input_tokens(fact: Mapping[str, Any]) -> int:
     return sum(fact[name] or 0 for name in INPUT_BUCKETS)
 
 
-def _rate(fact: Mapping[str, Any], view: View) -> Rate | None:
-    models = fact["served_model"], fact["model"]
-    return find_rate(
-        view,
-        fact["provider"],
-        models,
-        fact["service_tier"],
-        fact["workload_class"],
-        fact["request_started_at"],
-    )
-
-
 def _amounts_of(fact: Mapping[str, Any], priced: _Priced, attribution: Attribution, *, used: bool) -> Amounts:
     """What the lines give; where nothing was bought, what that means."""
     if not fact["has_response"]:
@@ -216,12 +203,8 @@ def _source(fact: Mapping[str, Any], terms: Terms, view: View, priced: _Priced) 
     """The line that the price stands in, and which of the two models it is of."""
     if priced.rate is None or priced.tier is None:
         return None, ""
-    for name in ("served_model", "model"):
-        key = (fact["provider"], fact[name], fact["service_tier"], fact["workload_class"])
-        if fact[name] and view.rate(*key, fact["request_started_at"]) is priced.rate:
-            above = priced.tier.input_tokens_above
-            return terms.source_of(priced.rate, key, above, fact["request_started_at"]), name
-    raise TermsMissing(f"card {priced.rate.card_id!r} prices neither the served model nor the one asked for")
+    name = matched_model(fact, view, priced.rate)
+    return terms.source_of(priced.rate, fact, fact[name], priced.tier.input_tokens_above), name
 
 
 def _policy_source(view: View, price: PolicyPrice | None) -> PolicySource | None:

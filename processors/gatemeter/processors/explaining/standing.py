@@ -15,8 +15,7 @@ from gatemeter.processors.explaining import wording
 from gatemeter.processors.explaining.amounts import Counted, Money, after_retry_rule, money_of
 from gatemeter.processors.explaining.lines import Line, usage_lines
 from gatemeter.processors.explaining.reckoning import exact, input_tokens
-from gatemeter.processors.explaining.terms import Terms
-from gatemeter.processors.fold.facts import find_rate
+from gatemeter.processors.explaining.terms import Terms, rate_of
 from gatemeter.processors.metadata.views import build_view
 from gatemeter.processors.pricing.components import price_usage, tier_of
 from gatemeter.sinks.reports.requests import RequestRows, Row
@@ -134,12 +133,10 @@ def _repriced(fact: Mapping[str, Any], row: Row, terms: Terms) -> tuple[Line, ..
     """The lines of a repricing, where a published card of its name gives exactly its amounts; else none."""
     started = fact["request_started_at"]
     attribution = terms.view(fact["metadata_offset"]).attribution(fact["tenant_id"], fact["app_id"], started)
-    models = fact["served_model"], fact["model"]
     for card in terms.newest().cards:
         if card.card_id != row["rate_card_id"]:
             continue
-        place = (fact["service_tier"], fact["workload_class"], started)
-        rate = find_rate(build_view([card]), fact["provider"], models, *place)
+        rate = rate_of(fact, build_view([card]))
         if rate is None:
             continue
         amounts = price_usage(fact, rate, attribution, fact["evidence_grade"])

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gatemeter.processors.fold.facts import find_rate
 from gatemeter.processors.metadata.cards import ANY_CLASS
 from gatemeter.processors.metadata.entries import Dated
 from gatemeter.processors.metadata.log import MetadataLog, NeedsMetadata
@@ -82,21 +83,35 @@ class Terms:
         except KeyError:
             raise TermsMissing(f"topic {self._log.topic} has no rate card with hash {content_hash}") from None
 
-    def source_of(self, rate: Rate, key: tuple[str, str, str, str], above: int, at_us: int) -> RateSource:
-        """The line of a rate's tier. `key`: provider, model, service tier, workload class of the usage.
+    def source_of(self, rate: Rate, fact: Mapping[str, Any], model: str, above: int) -> RateSource:
+        """The line that a fact's rate stands in. Raises `TermsMissing` where the card's record holds no such line.
 
-        Raises `TermsMissing` where the card's record holds no such line.
+        `model`: the one of the two that has the price; `above`: `input_tokens_above` of the tier.
         """
         record = self.card(rate.card_hash)
-        provider, model, service_tier, workload_class = key
-        for wanted in (workload_class, ANY_CLASS):
+        for workload_class in (fact["workload_class"], ANY_CLASS):
+            wanted = (fact["provider"], model, fact["service_tier"], workload_class, above)
             for line in record.datum["rates"]:
-                named = (line["provider"], line["model"], line["service_tier"] or "", line["workload_class"])
                 dates = Dated(effective_from_us=line["effective_from"], effective_to_us=line["effective_to"])
-                found = (*named, line["input_tokens_above"]) == (provider, model, service_tier, wanted, above)
-                if found and dates.in_force(at_us):
+                named = (line["provider"], line["model"], line["service_tier"] or "", line["workload_class"])
+                if (*named, line["input_tokens_above"]) == wanted and dates.in_force(fact["request_started_at"]):
                     return _source(record, line)
-        raise TermsMissing(f"card {rate.card_id!r} has no line of {provider!r} {model!r} above {above} input tokens")
+        raise TermsMissing(f"card {rate.card_id!r} has no line of model {model!r} above {above} input tokens")
+
+
+def rate_of(fact: Mapping[str, Any], view: View) -> Rate | None:
+    """The rate of an attempt by the fold's own rule; None: no card in force has one."""
+    models = fact["served_model"], fact["model"]
+    tier, workload_class = fact["service_tier"], fact["workload_class"]
+    return find_rate(view, fact["provider"], models, tier, workload_class, fact["request_started_at"])
+
+
+def matched_model(fact: Mapping[str, Any], view: View, rate: Rate) -> str:
+    """`served_model` or `model`: the one that a rate of `rate_of` is of. Raises `TermsMissing` where it is neither."""
+    for name in ("served_model", "model"):
+        if fact[name] and rate_of({**fact, "served_model": "", "model": fact[name]}, view) is rate:
+            return name
+    raise TermsMissing(f"card {rate.card_id!r} prices neither the served model nor the one asked for")
 
 
 def _source(record: CardRecord, line: Mapping[str, Any]) -> RateSource:
