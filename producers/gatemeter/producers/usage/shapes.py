@@ -88,7 +88,7 @@ _COMPATIBLE: Final = {
 }
 _MESSAGES: Final = {"messages": "anthropic_messages"}
 _ANTHROPIC: Final = {"chat": "anthropic_messages", **_MESSAGES}
-_GEMINI: Final = {"chat": "gemini", "generate_content": "gemini", **_MESSAGES}
+_GEMINI: Final = {"chat": "gemini", "generate_content": "gemini", "embeddings": "gemini", **_MESSAGES}
 _BEDROCK: Final = {"chat": "bedrock_converse", "converse": "bedrock_converse", "invoke": "bedrock_invoke_headers"}
 
 FAMILIES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(

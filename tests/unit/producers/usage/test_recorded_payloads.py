@@ -7,12 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support.payloads import FOLDER, amounts_of, recorded, usage_of
 
 from gatemeter.producers import RequestEvent, ResponseEvent, new_request_id, now_us
 from gatemeter.producers.usage import SHAPES, Usage, usage_of_raw
 from gatemeter.producers.validation import spool_form
 from gatemeter.schemas.tables import BUCKETS, METERS
+from support.payloads import FOLDER, amounts_of, recorded, usage_of
 
 PICO = 10**12
 CONSISTENT = {"consistent": True, "mismatch": False, "unverified": None}
