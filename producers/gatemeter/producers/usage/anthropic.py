@@ -4,22 +4,20 @@
 checked is the cache split against its flat count, and the iterations against the top level. A streamed answer's usage
 is `message_start`'s, overlaid by the last `message_delta`'s, whose counts are cumulative.
 
-`iterations` lists the samplings of one request, and is what is billed. The top level covers those of type `message`
-only: compactions are to be added, and samplings of another model (advisor, fallback) are billed at that model's rates,
-so they become `other_models`. Source: Anthropic API reference (Usage), guides on compaction and on the advisor
-tool, 2026-11.
+`iterations` lists the samplings of one request, and is what is billed. The top level covers the answering ones only:
+compactions are to be added. What another model sampled (an advisor; hops that declined before a fallback answered) is
+billed at that model's rates, so it becomes `other_models`. A `fallback_message` is the hop that answered; a `message`
+beside it is one that declined. Source: Anthropic API reference (Usage), guides on compaction, advisor tool and
+fallbacks, 2026-11.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from gatemeter.producers.usage.draft import Draft
 from gatemeter.producers.usage.parts import MAX_NAME_LENGTH, Part
 from gatemeter.schemas import limits
-
-_OTHER: Final = ("advisor_message", "fallback_message")
-"""Types of iterations that another model made; where they do not name it, it is unknown, never the answer's own."""
 
 _OUTPUT: Final = ("output_tokens", "output_tokens_details")
 _NOT_STATED: Final = ("not_available", "global")
@@ -77,23 +75,32 @@ def _add(draft: Draft, usage: Part) -> None:
 
 
 def _add_iterations(draft: Draft, usage: Part, iterations: list[Part]) -> None:
-    own: Any = draft.texts.get("served_model")
+    fallback = next((entry for entry in iterations if entry.value.get("type") == "fallback_message"), None)
+    if fallback is not None:
+        draft.texts["served_model"] = fallback.text("model")
     others: dict[str | None, Draft] = {}
     answering: list[Part] = []
     for entry in iterations:
-        kind, model = entry.value.get("type"), entry.text("model")
-        if kind in _OTHER or (model is not None and model != own):
+        if _is_other(entry, fallback):
+            model = entry.text("model")
             other = others.setdefault(model, Draft())
             other.texts["served_model"] = model
             _add(other, entry)
             continue
         _add(draft, entry)
-        if kind != "compaction":
+        if entry.value.get("type") != "compaction":
             answering.append(entry)
     draft.other_models.extend(other.usage("anthropic_messages", None) for other in others.values())
     _share_thinking(draft, usage, iterations)
     if answering:
         _check_top_level(draft, usage, answering)
+
+
+def _is_other(entry: Part, fallback: Part | None) -> bool:
+    """Whether another model than the answering one sampled it; where it is not named, it is unknown."""
+    kind = entry.value.get("type")
+    declined = fallback is not None and kind == "message" and entry.text("model") != fallback.text("model")
+    return kind == "advisor_message" or declined
 
 
 def _share_thinking(draft: Draft, usage: Part, iterations: list[Part]) -> None:

@@ -1,4 +1,4 @@
-"""Our leaves, added up, are what genai-prices' own extractors find; where ours differ, it is on purpose and named here."""
+"""Our leaves, added up, are what genai-prices' own extractors find; where they differ, it is on purpose and named."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_an_unknown_operation_is_named_with_the_known_ones() -> None:
 @pytest.mark.parametrize("read", [lambda name: normalise(name, {}), lambda name: usage_of_raw(name, {}), UsageStream])
 def test_a_misspelt_shape_is_refused_before_any_answer_is_read(read: object) -> None:
     assert callable(read)
-    with pytest.raises(UnknownShape, match="shape: must be one of openai_chat, .* got 'opnai_chat'"):
+    with pytest.raises(UnknownShape, match=r"shape: must be one of openai_chat, .* got 'opnai_chat'"):
         read("opnai_chat")
 
 
