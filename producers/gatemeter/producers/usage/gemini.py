@@ -2,13 +2,12 @@
 
 `totalTokenCount` = prompt + tool-use prompt + candidates + thoughts. The prompt includes what came from the cache;
 thoughts are on top of the candidates; tool-use prompt tokens (results that the provider's tools fed back) are on top of
-the prompt, and input. Details by modality: images, video and documents are one modality here, `image`. Cached tokens
-without details are text. Source: Gemini API and Vertex AI reference, UsageMetadata, 2026-11.
+the prompt, and input. Details by modality say what each leaf is; without them all is text. Images, video and documents
+are one modality here, `image`. Source: Gemini API and Vertex AI reference, UsageMetadata, 2026-11.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from gatemeter.producers.usage.draft import Draft
@@ -47,18 +46,19 @@ def _read_input(usage: Part, draft: Draft) -> None:
     asked = _details(usage, "promptTokensDetails", prompt, draft)
     used = _details(usage, "toolUsePromptTokensDetails", tools, draft)
     kept = _details(usage, "cacheTokensDetails", cached, draft)
-    rest = []
-    for modality in ("audio", "image"):
-        whole = None if modality not in {**asked, **used} else asked.get(modality, 0) + used.get(modality, 0)
-        uncached = draft.rest(usage.at("promptTokensDetails"), whole, kept.get(modality))
-        draft.put(f"input_{modality}_uncached", uncached)
-        draft.put(f"input_{modality}_cache_read", kept.get(modality))
-        rest += [uncached, kept.get(modality)]
-    others = (kept.get("audio"), kept.get("image"))
-    text_cached = draft.rest(usage.at("cachedContentTokenCount"), cached, *others)
-    draft.put("input_text_cache_read", text_cached)
-    whole = None if prompt is None and tools is None else total_of((prompt, tools))
-    draft.put("input_text_uncached", draft.rest(usage.at("promptTokenCount"), whole, text_cached, *rest))
+    others_kept = (kept.get("audio"), kept.get("image"))
+    if not asked and prompt is not None:
+        asked = {"text": draft.rest(usage.at("promptTokenCount"), prompt, *others_kept)}
+        asked.update({name: kept[name] for name in ("audio", "image") if name in kept})
+    if not used and tools is not None:
+        used = {"text": tools}
+    text_kept = draft.rest(usage.at("cachedContentTokenCount"), cached, *others_kept)
+    for modality, read in (("text", text_kept), ("audio", kept.get("audio")), ("image", kept.get("image"))):
+        whole = asked.get(modality, 0 if asked and read else None)
+        fresh = draft.rest(usage.at("promptTokensDetails"), whole, read)
+        both = (fresh, used.get(modality))
+        draft.put(f"input_{modality}_cache_read", read)
+        draft.put(f"input_{modality}_uncached", None if both == (None, None) else total_of(both))
 
 
 def _read_output(usage: Part, draft: Draft) -> None:
@@ -66,14 +66,13 @@ def _read_output(usage: Part, draft: Draft) -> None:
     made = _details(usage, "candidatesTokensDetails", candidates, draft)
     draft.put("output_audio_visible", made.get("audio"))
     draft.put("output_image_visible", made.get("image"))
-    text = draft.rest(usage.at("candidatesTokenCount"), candidates, made.get("audio"), made.get("image"))
-    draft.put("output_text_visible", text)
+    draft.put("output_text_visible", made.get("text") if made else candidates)
     draft.put("output_text_reasoning", usage.count("thoughtsTokenCount"))
 
 
-def _details(usage: Part, key: str, whole: int | None, draft: Draft) -> Mapping[str, int]:
+def _details(usage: Part, key: str, whole: int | None, draft: Draft) -> dict[str, int | None]:
     """Tokens by our modality; the entries of one modality are added. They must be the whole."""
-    found: dict[str, int] = {}
+    found: dict[str, int | None] = {}
     for entry in usage.parts(key):
         named: Any = entry.value.get("modality")
         modality = _MODALITIES.get(named) if isinstance(named, str) else None
@@ -82,7 +81,7 @@ def _details(usage: Part, key: str, whole: int | None, draft: Draft) -> Mapping[
             entry.refuse("modality", f"one of {', '.join(_MODALITIES)}", named)
             entry.notes.lost_count = True
         elif count is not None:
-            found[modality] = found.get(modality, 0) + count
+            found[modality] = total_of((found.get(modality), count))
     if found:
-        draft.check(usage.at(key), sum(found.values()), whole)
+        draft.check(usage.at(key), total_of(found.values()), whole)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatemeter.producers.usage.draft import Draft
-from gatemeter.producers.usage.openai_text import check_stated, input_leaves, output_leaves
+from gatemeter.producers.usage.openai_text import input_leaves, output_leaves, take_stated
 from gatemeter.producers.usage.parts import Part
 from gatemeter.schemas import limits
 
@@ -28,11 +28,11 @@ def read_images(answer: Part, draft: Draft) -> None:
     output = usage.part("output_tokens_details")
     if output.value:
         output_leaves(draft, usage, "output_tokens", output)
-        check_stated(draft, usage, "output_tokens", output)
+        take_stated(draft, usage, "output_tokens", output, "output_text_visible")
     else:
         draft.put("output_image_visible", usage.count("output_tokens"))
+    take_stated(draft, usage, "input_tokens", details, "input_text_uncached")
     draft.check_total(usage.at("total_tokens"), usage.count("total_tokens"))
-    check_stated(draft, usage, "input_tokens", details)
 
 
 def read_transcription(answer: Part, draft: Draft) -> None:
@@ -45,8 +45,8 @@ def read_transcription(answer: Part, draft: Draft) -> None:
     details = usage.part("input_token_details")
     input_leaves(draft, usage, "input_tokens", details)
     draft.put("output_text_visible", usage.count("output_tokens"))
+    take_stated(draft, usage, "input_tokens", details, "input_text_uncached")
     draft.check_total(usage.at("total_tokens"), usage.count("total_tokens"))
-    check_stated(draft, usage, "input_tokens", details)
 
 
 def read_speech(answer: Part, draft: Draft) -> None:

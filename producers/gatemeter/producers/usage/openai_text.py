@@ -143,13 +143,18 @@ def read_realtime(answer: Part, draft: Draft) -> None:
     input_leaves(draft, usage, "input_tokens", details)
     output = usage.part("output_token_details")
     output_leaves(draft, usage, "output_tokens", output)
+    take_stated(draft, usage, "input_tokens", details, "input_text_uncached")
+    take_stated(draft, usage, "output_tokens", output, "output_text_visible")
     draft.check_total(usage.at("total_tokens"), usage.count("total_tokens"))
-    check_stated(draft, usage, "input_tokens", details)
-    check_stated(draft, usage, "output_tokens", output)
 
 
-def check_stated(draft: Draft, usage: Part, total_key: str, details: Part) -> None:
-    """Where the details state their text too, all modalities together must be the total."""
-    if details.says("text_tokens"):
-        kinds = ("text_tokens", "audio_tokens", "image_tokens")
-        draft.check(usage.at(total_key), usage.count(total_key), total_of(details.count(kind) for kind in kinds))
+def take_stated(draft: Draft, usage: Part, total_key: str, details: Part, leaf: str) -> None:
+    """Where the details state their text too, that is the leaf, and all modalities together must be the total."""
+    text = details.count("text_tokens")
+    if text is None:
+        return
+    kinds = ("audio_tokens", "image_tokens")
+    draft.check(usage.at(total_key), usage.count(total_key), total_of((text, *map(details.count, kinds))))
+    parts = ("input_text_cache_read", "input_text_cache_write_5m") if leaf == "input_text_uncached" else ()
+    cached = (draft.quantities[name] for name in parts)
+    draft.put(leaf, draft.rest(details.at("text_tokens"), text, *cached))

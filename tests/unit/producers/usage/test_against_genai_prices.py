@@ -54,6 +54,10 @@ ON_PURPOSE: dict[str, tuple[set[str], str]] = {
         "they take the flat count beside the split that contradicts it; ours keeps the split and marks the answer",
     ),
     "cohere_embed_images_and_text": ({"input_tokens"}, "they leave out image tokens, which are invoiced"),
+    "gemini_details_that_do_not_add_up_are_marked": (
+        {"input_tokens"},
+        "they keep a total that its own parts contradict; ours keeps the parts and marks the answer",
+    ),
     "gemini_audio_and_images_by_modality": (
         {"input_image_tokens", "input_video_tokens"},
         "video is a unit of its own there; our buckets have one visual modality",
