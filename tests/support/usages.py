@@ -154,11 +154,7 @@ def _converse_usage(leaves: Leaves) -> dict[str, Any]:
 
 
 def _plain_usage(leaves: Leaves) -> dict[str, Any]:
-    return {
-        "input_tokens": leaves["input_text_uncached"],
-        "output_tokens": leaves["output_audio_visible"],
-        "total_tokens": _total(leaves),
-    }
+    return {"input_tokens": _input(leaves), "output_tokens": _output(leaves), "total_tokens": _total(leaves)}
 
 
 def _transcription_usage(leaves: Leaves) -> dict[str, Any]:

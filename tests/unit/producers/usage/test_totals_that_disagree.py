@@ -108,3 +108,21 @@ def test_a_stream_keeps_no_more_than_a_score_of_complaints() -> None:
         stream.feed(f"broken {'x' * number}{{{number}")
         stream.feed(str(number))
     assert len(stream.usage().complaints) <= 20
+
+
+def test_a_leaf_that_is_stated_stays_as_stated() -> None:
+    details = {"text_tokens": 5, "image_tokens": 3}
+    usage = normalise("openai_images", {"usage": {**IMAGES, "input_tokens_details": details}})
+    assert (usage.input_text_uncached, usage.input_image_uncached, usage.consistency) == (5, 3, "mismatch")
+
+
+def test_cached_tokens_of_a_modality_that_the_prompt_lacks_are_told() -> None:
+    said = {
+        "promptTokenCount": 100,
+        "cachedContentTokenCount": 5,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 100}],
+        "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 5}],
+    }
+    usage = normalise("gemini", {"usageMetadata": said})
+    assert usage.mismatches == ("usageMetadata.promptTokensDetails: must be at least 5, the sum of its parts, got 0",)
+    assert (usage.input_audio_cache_read, usage.input_audio_uncached, usage.input_text_uncached) == (5, None, 100)
