@@ -3,6 +3,7 @@
 .PHONY: help demo local test lint format bench chaos up build constraints refreeze clean
 SHELL := /bin/bash
 ARGS ?=
+TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 UV ?= uv
@@ -18,7 +19,7 @@ local: $(VENV)/installed ## Keep the embedded system running for trying things, 
 	@$(BIN)/gatemeter local $(ARGS)
 
 test: $(VENV)/installed ## Run unit, property and integration tests (needs Java 17 and Maven for Apache Kafka)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 lint: $(VENV)/installed ## Check style, types and the Compose file
 	$(BIN)/ruff check .

@@ -133,6 +133,7 @@ def test_trace_08_a_topic_that_was_created_again_stops_the_worker(
     admin.delete_topics([spine.topic])[spine.topic].result(30)
     eventually(lambda: spine.topic not in admin.list_topics(timeout=10).topics, "the topic is gone")
     spine.kafka.create_topic(spine.topic, partitions=spine.partitions)
+    eventually(lambda: spine.topic in admin.list_topics(timeout=10).topics, "the topic is there again")
     spine.apply()
     worker = spine.worker(clickhouse_database)
     assert worker.wait() == 1

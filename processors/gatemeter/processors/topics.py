@@ -104,18 +104,22 @@ def apply_topics(
     wanted = wanted_topics(
         connection, partitions=partitions, retention_days=retention_days, embedded=embedded, seals_topic=seals_topic
     )
-    admin = AdminClient({**(connection.client or {}), "bootstrap.servers": connection.bootstrap, "log_level": 0})
+    admin = _admin(connection)
     try:
         existing = _partition_counts(admin)
         for topic in wanted:
             _check(admin, topic, existing)
         missing = [topic for topic in wanted if topic.name not in existing]
         _create(admin, missing, replication)
-        _wait_for_leaders(admin, missing)
+        _wait_for_leaders(connection, missing)
     except KafkaException as error:
         raise TopicsError(f"{connection.bootstrap}: {error.args[0]}") from error
     applied = connection.apply(_first_metadata(connection), reason)
     return TopicsApplied(tuple(topic.name for topic in missing), applied)
+
+
+def _admin(connection: Connection) -> AdminClient:
+    return AdminClient({**(connection.client or {}), "bootstrap.servers": connection.bootstrap, "log_level": 0})
 
 
 def _partition_counts(admin: AdminClient) -> dict[str, int]:
@@ -161,22 +165,26 @@ def _create(admin: AdminClient, topics: list[Wanted], replication: int) -> None:
         answer.result(ANSWER_SECONDS)
 
 
-def _wait_for_leaders(admin: AdminClient, topics: list[Wanted]) -> None:
-    """A topic that was just created has no leaders for a moment: brokers answer that they lead nothing of it."""
+def _wait_for_leaders(connection: Connection, topics: list[Wanted]) -> None:
+    """A topic that was just created has no leaders for a moment: brokers answer that they lead nothing of it.
+
+    Each try has a client of its own: one that once saw a partition without a leader may say so for minutes.
+    """
     wanted = {TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)}
     deadline = time.monotonic() + LEADERS_SECONDS
     while wanted:
         places = {place: OffsetSpec.earliest() for place in wanted}  # type: ignore[no-untyped-call]
-        answers = admin.list_offsets(places, request_timeout=LEADERS_SECONDS / 10)
-        for place, answer in answers.items():
+        admin = _admin(connection)
+        for place, answer in admin.list_offsets(places, request_timeout=LEADERS_SECONDS / 10).items():
             try:
                 answer.result(ANSWER_SECONDS)
             except KafkaException:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.1)
             else:
                 wanted.discard(place)
+        if wanted:
+            time.sleep(0.1)
 
 
 def _first_metadata(connection: Connection) -> list[Draft]:

@@ -70,8 +70,9 @@ def fill(hours: Hours, usage: Any, decisions: Any, corrected: Any) -> None:
             request, attempt, charge=charge, response_hash=f"{request}-{attempt}-{number}", posted=posted, used=0
         )
         hours.usage(row | changes)
-    for request, posted, cost in decisions:
-        hours.decisions(decision(f"d{cost}", request, posted=posted, used=0, charge=cost))
+    for number, (request, posted, cost) in enumerate(decisions):
+        place = {"version": (1 << 63) - number, "content_hash": f"{request}-{number}"}  # no two records share theirs
+        hours.decisions(decision(f"d{cost}", request, posted=posted, used=0, charge=cost, **place))
     for number, (request, attempt, posted) in enumerate(corrected):
         target = next((f"{u[0]}-{u[1]}-{n}" for n, u in enumerate(usage) if u[:2] == (request, attempt)), "none")
         rows = (replacement(request, attempt, response_hash=target), free(number))

@@ -1,0 +1,81 @@
+"""What an answer used, in the buckets and meters of a RESPONSE event; made by `normalise` and `UsageStream`."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from gatemeter.schemas.tables import BUCKETS, METERS
+
+_TEXTS: Final = ("provider_request_id", "served_model", "finish_reason", "service_tier", "region", "workload_class")
+
+
+Consistency = Literal["consistent", "mismatch", "unverified"]
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """Disjoint token leaves and meters of one answer. None is "not said", 0 is the provider's own zero.
+
+    `service_tier` is None for the ordinary tier, whatever the provider calls it (default, standard, on demand): that is
+    the tier without a name of the rate cards. `region` is where the provider says it ran, `workload_class` is `batch`
+    where it says so.
+    """
+
+    shape: str
+    final: bool
+    """False for a stream that was cut: what is said is kept, and is a lower bound."""
+    input_text_uncached: int | None = None
+    input_text_cache_read: int | None = None
+    input_text_cache_write_5m: int | None = None
+    input_text_cache_write_1h: int | None = None
+    input_audio_uncached: int | None = None
+    input_audio_cache_read: int | None = None
+    input_image_uncached: int | None = None
+    input_image_cache_read: int | None = None
+    output_text_visible: int | None = None
+    output_text_reasoning: int | None = None
+    output_audio_visible: int | None = None
+    output_image_visible: int | None = None
+    images: int | None = None
+    media_ms: int | None = None
+    searches: int | None = None
+    tool_calls: int | None = None
+    usage_raw: str | None = None
+    """The provider's own usage JSON: its exact text where the answer came as bytes or text."""
+    provider_request_id: str | None = None
+    served_model: str | None = None
+    finish_reason: str | None = None
+    service_tier: str | None = None
+    region: str | None = None
+    workload_class: Literal["batch"] | None = None
+    consistency: Consistency = "unverified"
+    """Whether the leaves add up to the provider's own totals; `unverified` where it gives none."""
+    mismatches: tuple[str, ...] = ()
+    """What does not add up, one sentence each: the field, the sum of the leaves, what the provider says."""
+    complaints: tuple[str, ...] = ()
+    """Fields that were refused, one sentence each: the field, the accepted range, what it held."""
+    other_models: tuple[Usage, ...] = ()
+    """What other models used inside the same answer (an advisor, a fallback). In none of the leaves above."""
+
+    @property
+    def quantities(self) -> dict[str, int | None]:
+        """Every bucket and meter by name."""
+        return {name: getattr(self, name) for name in (*BUCKETS, *METERS)}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any bucket or meter is known; an explicit zero is known."""
+        return any(quantity is not None for quantity in self.quantities.values())
+
+    @property
+    def usage_source(self) -> Literal["reported", "missing"]:
+        """`reported` only for the provider's last word: a cut stream is `missing`, though what it said is kept."""
+        return "reported" if self.final and self.is_known else "missing"
+
+    def event_fields(self) -> dict[str, Any]:
+        """Fields for `emitter.response(**who, **usage.event_fields())`; what was not said is left out."""
+        said = {name: value for name, value in self.quantities.items() if value is not None}
+        texts = {name: value for name in _TEXTS if (value := getattr(self, name)) is not None}
+        raw = {} if self.usage_raw is None else {"usage_raw": self.usage_raw}
+        return {"usage_source": self.usage_source, **said, **texts, **raw}
