@@ -202,6 +202,13 @@ def _prices(entry: Entry, field: str) -> dict[str, int] | None:
     return prices
 
 
+def shown_price(name: str, pico: int) -> tuple[str, str]:
+    """Name and price as a rates file says them: (input_text_uncached, 2500000) is 2.5 a million tokens."""
+    given = next((given for given, meant in _FEE_NAMES.items() if meant == name), name)
+    text = f"{Decimal(pico * _UNITS[name]).scaleb(-12):f}"
+    return given, text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def _pico(entry: Entry, field: str, given: str, name: str, number: Decimal) -> int:
     exact = number * PICO / _UNITS[name]
     if exact != int(exact):
