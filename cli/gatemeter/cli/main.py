@@ -37,6 +37,7 @@ COMMANDS: Final = (
     Command("rates build", "gatemeter.cli.rates:rates_build", "processors", "Build a rate card from a rates file."),
     Command("rates apply", "gatemeter.cli.rates:rates_apply", "processors", "Put a rate card in force."),
     Command("rates diff", "gatemeter.cli.rates_diff:rates_diff", "processors", "Show what two cards say differently."),
+    Command("rates check", "gatemeter.cli.rates_check:rates_check", "processors", "Show usage that has no rate."),
     Command("gateways add", "gatemeter.cli.gateways:gateways_add", "processors", "Register a gateway with a key."),
     Command("gateways rotate", "gatemeter.cli.gateways:gateways_rotate", "processors", "Give a gateway another key."),
     Command("gateways revoke", "gatemeter.cli.gateways:gateways_revoke", "processors", "End a key from a time on."),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
@@ -99,6 +100,15 @@ class View:
                 if rate is not None:
                     return rate
         return None
+
+    @cached_property
+    def places(self) -> Mapping[tuple[str, str], frozenset[tuple[str, str]]]:
+        """By (provider, model) the service tiers and workload classes in which any card has it at any time."""
+        found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+        for card in self.cards:
+            for provider, model, *place in card.spans:
+                found.setdefault((provider, model), set()).add((place[0], place[1]))
+        return {model: frozenset(places) for model, places in found.items()}
 
     def policy_price(self, policy_id: str, at_us: int) -> PolicyPrice | None:
         """The price of a decision at an instant, from the newest list in force that has the policy or `*`."""

@@ -1,0 +1,56 @@
+"""Why usage has no price: what the cards of a view do not know. Nobody is charged by it; people mend cards by it.
+
+unknown_model         no card has the model of this provider
+unknown_tier          cards have the model, not in this service tier
+unknown_class         cards have the model in this tier, for other workload classes alone
+no_price_then         a card has it, at other times
+bucket_without_price  the price in force lacks a bucket or meter that was used
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gatemeter.processors.metadata.cards import ANY_CLASS, RateKey
+from gatemeter.processors.metadata.views import Rate, View
+from gatemeter.processors.pricing.components import tier_of
+from gatemeter.schemas.tables import BUCKETS, INPUT_BUCKETS, METERS
+
+REASONS: Final = ("unknown_model", "unknown_tier", "unknown_class", "no_price_then", "bucket_without_price")
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """`missing`: buckets and meters that were used and have no price, of the line above `input_tokens_above`."""
+
+    reason: str
+    missing: tuple[str, ...] = ()
+    input_tokens_above: int | None = None
+
+
+def why_unpriced(view: View, key: RateKey, quantities: Mapping[str, Any], at_us: int) -> Lack | None:
+    """Why the view has no price for the buckets and meters of a request that started at an instant; None: it has."""
+    rate = view.rate(*key, at_us)
+    return Lack(why_no_rate(view, key)) if rate is None else lacking(rate, quantities)
+
+
+def why_no_rate(view: View, key: RateKey) -> str:
+    """Why a view that has no rate for a key at some instant has none: the first thing that no card knows."""
+    provider, model, tier, workload = key
+    places = view.places.get((provider, model))
+    if places is None:
+        return "unknown_model"
+    classes = {line_class for line_tier, line_class in places if line_tier == tier}
+    if not classes:
+        return "unknown_tier"
+    return "no_price_then" if classes & {workload, ANY_CLASS} else "unknown_class"
+
+
+def lacking(rate: Rate, quantities: Mapping[str, Any]) -> Lack | None:
+    """What a rate lacks for these buckets and meters; None: nothing."""
+    tier = tier_of(rate, sum(quantities[name] or 0 for name in INPUT_BUCKETS))
+    priced = tier.list_pico.keys() & tier.provider_pico.keys()
+    missing = tuple(name for name in (*BUCKETS, *METERS) if quantities[name] and name not in priced)
+    return Lack("bucket_without_price", missing, tier.input_tokens_above) if missing else None
