@@ -38,6 +38,7 @@ COMMANDS: Final = (
     Command("rates apply", "gatemeter.cli.rates:rates_apply", "processors", "Put a rate card in force."),
     Command("rates diff", "gatemeter.cli.rates_diff:rates_diff", "processors", "Show what two cards say differently."),
     Command("rates check", "gatemeter.cli.rates_check:rates_check", "processors", "Show usage that has no rate."),
+    Command("rates preview", "gatemeter.cli.rates_preview:rates_preview", "processors", "Price a month otherwise."),
     Command("gateways add", "gatemeter.cli.gateways:gateways_add", "processors", "Register a gateway with a key."),
     Command("gateways rotate", "gatemeter.cli.gateways:gateways_rotate", "processors", "Give a gateway another key."),
     Command("gateways revoke", "gatemeter.cli.gateways:gateways_revoke", "processors", "End a key from a time on."),

@@ -80,12 +80,21 @@ class View:
 
     def attribution(self, tenant_id: str, app_id: str, at_us: int) -> Attribution:
         """Who pays at an instant. No such tenant, an app that is not one of the tenant's, no plan: unattributed."""
-        tenant = _newest(self.tenants.get(tenant_id, ()), at_us)
-        plan = None if tenant is None else _newest(self.plans.get(tenant.plan_id, ()), at_us)
+        tenant = self.tenant(tenant_id, at_us)
+        plan = None if tenant is None else self.plan(tenant.plan_id, at_us)
         if tenant is None or plan is None or (tenant.apps and app_id not in tenant.apps):
             return Attribution(tenant_id, app_id, "unattributed")
         who = (tenant.cost_centre, tenant.business_unit, tenant.organisation)
-        return Attribution(tenant_id, app_id, "attributed", *who, plan.plan)
+        return Attribution(tenant_id, app_id, "attributed", *who, plan)
+
+    def tenant(self, tenant_id: str, at_us: int) -> Tenant | None:
+        """A tenant as it is at an instant."""
+        return _newest(self.tenants.get(tenant_id, ()), at_us)
+
+    def plan(self, plan_id: str, at_us: int) -> Plan | None:
+        """A charge plan as it is at an instant."""
+        dated = _newest(self.plans.get(plan_id, ()), at_us)
+        return None if dated is None else dated.plan
 
     def rate(self, provider: str, model: str, service_tier: str, workload_class: str, at_us: int) -> Rate | None:
         """The price at an instant, from the newest card in force that knows the model in this tier; None is unpriced.
