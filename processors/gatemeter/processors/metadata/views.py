@@ -119,6 +119,12 @@ class View:
                 found.setdefault((provider, model), set()).add((place[0], place[1]))
         return {model: frozenset(places) for model, places in found.items()}
 
+    @cached_property
+    def context_bounds(self) -> tuple[int, ...]:
+        """All `input_tokens_above` of any line beside 0, rising: between two of them the tier is the same."""
+        spans = (span for card in self.cards for spans in card.spans.values() for span in spans)
+        return tuple(sorted({tier.input_tokens_above for span in spans for tier in span.rate.tiers[1:]}))
+
     def policy_price(self, policy_id: str, at_us: int) -> PolicyPrice | None:
         """The price of a decision at an instant, from the newest list in force that has the policy or `*`."""
         for entry in self.policy_prices:

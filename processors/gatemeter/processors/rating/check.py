@@ -18,8 +18,8 @@ from gatemeter.processors.metadata.cards import RateKey
 from gatemeter.processors.metadata.entries import DAY_US, HOUR_US
 from gatemeter.processors.metadata.log import MetadataLog, NeedsMetadata
 from gatemeter.processors.metadata.views import View
-from gatemeter.processors.pricing.unpriced import Lack, why_unpriced
-from gatemeter.schemas.tables import INPUT_BUCKETS, OUTPUT_BUCKETS
+from gatemeter.processors.pricing.unpriced import Lack, input_tokens_of, used_of, why_unpriced
+from gatemeter.schemas.tables import OUTPUT_BUCKETS
 from gatemeter.sinks.failures import FAILURES, sink_error
 
 _CORRECTED: Final = "(gateway_id, request_id) IN (SELECT gateway_id, request_id FROM corrections)"
@@ -68,7 +68,7 @@ class Unpriced:
         self.first_us = min(self.first_us, started) if self.attempts else started
         self.last_us = max(self.last_us, started)
         self.attempts += 1
-        self.input_tokens += sum(fact[name] or 0 for name in INPUT_BUCKETS)
+        self.input_tokens += input_tokens_of(fact)
         self.output_tokens += sum(fact[name] or 0 for name in OUTPUT_BUCKETS)
         self.tenants.add(truth.attribution["tenant_id"])
 
@@ -111,7 +111,7 @@ class RateCheck:
             if group is None:
                 group = found[place] = Unpriced(place)
             if group.lack_now is None:
-                group.lack_now = why_unpriced(self._now, key, truth.fact, self._priced_at_us)
+                group.lack_now = _lack(self._now, key, truth, self._priced_at_us)
             group.add(truth)
         return sorted(found.values(), key=lambda group: (-group.attempts, str(group.place)))
 
@@ -124,7 +124,7 @@ class RateCheck:
                 f"request {fact['request_id']!r} attempt {fact['attempt']}: {error}, the topic ends at "
                 f"{self._log.loaded_to}: name the metadata topic that its workers read"
             ) from error
-        lack = why_unpriced(view, key, fact, fact["request_started_at"]) or Lack("correction")
+        lack = _lack(view, key, truth, fact["request_started_at"]) or Lack("correction")
         return Place(
             fact["provider"],
             fact["model"],
@@ -165,6 +165,10 @@ def key_of(fact: Mapping[str, Any]) -> RateKey:
         fact["service_tier"],
         fact["workload_class"],
     )
+
+
+def _lack(view: View, key: RateKey, truth: Truth, at_us: int) -> Lack | None:
+    return why_unpriced(view, key, used_of(truth.fact), input_tokens_of(truth.fact), at_us)
 
 
 def _end_of(view: View, key: RateKey, at_us: int, edges: Iterable[int]) -> int | None:

@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from gatemeter.cli.operator_options import console
 from gatemeter.cli.rates_diff import rates_diff
 from gatemeter.processors.metadata.cards import RateLine
 from gatemeter.processors.pricing.carddiff import CardDiff, diff_cards, percent
@@ -148,8 +149,14 @@ app = typer.Typer()
 app.command()(rates_diff)
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables do not break, however wide the terminal of whoever runs the tests is."""
+    monkeypatch.setattr(console, "width", 400)
+
+
 def run(folder: Path, *arguments: str, exit_code: int) -> str:
-    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "300", "TERM": "dumb"})
+    result = CliRunner().invoke(app, list(arguments), env={"TERM": "dumb"})
     assert result.exit_code == exit_code, (result.output, result.exception)
     return result.output
 

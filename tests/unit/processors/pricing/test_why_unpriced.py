@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gatemeter.processors.pricing.unpriced import REASONS, Lack, why_unpriced
+from gatemeter.processors.pricing.unpriced import (
+    REASONS,
+    Lack,
+    input_tokens_of,
+    used_of,
+    why_no_policy_price,
+    why_unpriced,
+)
 from gatemeter.schemas.tables import BUCKETS, METERS
 from support.views import ViewBuilder
 
@@ -18,8 +25,9 @@ VIEW = (
 )
 
 
-def used(**quantities: int) -> dict[str, int | None]:
-    return {**dict.fromkeys((*BUCKETS, *METERS)), **quantities}
+def why(key: tuple[str, str, str, str], at_us: int, **quantities: int) -> Lack | None:
+    event: dict[str, int | None] = {**dict.fromkeys((*BUCKETS, *METERS)), **quantities}
+    return why_unpriced(VIEW, key, used_of(event), input_tokens_of(event), at_us)
 
 
 @pytest.mark.parametrize(
@@ -45,9 +53,15 @@ def used(**quantities: int) -> dict[str, int | None]:
 def test_the_reason_names_the_first_thing_that_no_card_knows(
     key: tuple[str, str, str, str], at_us: int, quantities: dict[str, int], lack: Lack | None
 ) -> None:
-    assert why_unpriced(VIEW, key, used(**quantities), at_us) == lack
+    assert why(key, at_us, **quantities) == lack
     assert lack is None or lack.reason in REASONS
 
 
 def test_a_bucket_that_was_not_used_needs_no_price() -> None:
-    assert why_unpriced(VIEW, ("p", "m", "", "realtime"), used(searches=0), 10) is None
+    assert why(("p", "m", "", "realtime"), 10, searches=0) is None
+
+
+def test_a_decision_without_a_price_lacks_its_policy_or_its_units() -> None:
+    view = ViewBuilder().policy("pii", 3, 7).view()
+    assert why_no_policy_price(view, "other", 0) == "unknown_policy"
+    assert why_no_policy_price(view, "pii", 0) == "no_units"
