@@ -97,6 +97,7 @@ def _unpriced_json(group: Unpriced) -> dict[str, Any]:
         "served_model": place.served_model or None,
         "service_tier": place.service_tier or None,
         "workload_class": place.workload_class,
+        "region": place.region or None,
         "reason": place.reason,
         "missing": list(place.missing),
         "input_tokens_above": place.input_tokens_above,
@@ -113,12 +114,13 @@ def _unpriced_json(group: Unpriced) -> dict[str, Any]:
 
 
 def _ending_json(ending: Ending) -> dict[str, Any]:
-    provider, model, tier, workload = ending.key
+    provider, model, tier, workload, region = ending.key
     return {
         "provider": provider,
         "model": model,
         "service_tier": tier or None,
         "workload_class": workload,
+        "region": region or None,
         "ends": utc(ending.ends_us),
         "attempts": ending.attempts,
     }
@@ -137,7 +139,7 @@ def _show(days: int, unpriced: list[Unpriced], endings: list[Ending]) -> None:
 
 def _unpriced_table(days: int, unpriced: list[Unpriced]) -> Table:
     table = _table(f"Usage of the last {days} days without a rate")
-    for title in ("provider", "model", "tier", "class", "why"):
+    for title in ("provider", "model", "tier", "class", "region", "why"):
         table.add_column(title, overflow="fold")
     for title in ("attempts", "tokens in", "out"):
         table.add_column(title, justify="right")
@@ -147,7 +149,14 @@ def _unpriced_table(days: int, unpriced: list[Unpriced]) -> Table:
         place = group.place
         model = place.model if place.served_model in ("", place.model) else f"{place.served_model} (for {place.model})"
         lack = Lack(place.reason, place.missing, place.input_tokens_above)
-        named = (place.provider, model, place.service_tier or "standard", place.workload_class, _why(lack))
+        named = (
+            place.provider,
+            model,
+            place.service_tier or "standard",
+            place.workload_class,
+            place.region,
+            _why(lack),
+        )
         counts = (group.attempts, group.input_tokens, group.output_tokens)
         seen = (utc(group.first_us)[:16], utc(group.last_us)[:16])
         now = "yes" if group.lack_now is None else f"no: {_why(group.lack_now)}"
@@ -171,12 +180,12 @@ def _tenants(group: Unpriced) -> str:
 
 def _endings_table(days: int, endings: list[Ending]) -> Table:
     table = _table(f"Rates that end within {days} days")
-    for title in ("provider", "model", "tier", "class", "ends"):
+    for title in ("provider", "model", "tier", "class", "region", "ends"):
         table.add_column(title, overflow="fold")
     table.add_column("attempts of the model", justify="right")
     for ending in endings[:SHOWN_ENDINGS]:
-        provider, model, tier, workload = ending.key
-        named = (provider, model, tier or "standard", workload, utc(ending.ends_us)[:16])
+        provider, model, tier, workload, region = ending.key
+        named = (provider, model, tier or "standard", workload, region or "any", utc(ending.ends_us)[:16])
         table.add_row(*map(escape, named), f"{ending.attempts:,}")
     return table
 

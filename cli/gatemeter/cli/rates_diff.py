@@ -110,13 +110,14 @@ def _field(name: str, value: Any) -> Any:
 
 
 def _line_json(change: LineChange) -> dict[str, Any]:
-    (provider, model, tier, workload), above = change.key
+    (provider, model, tier, workload, region), above = change.key
     return {
         "change": change.how,
         "provider": provider,
         "model": model,
         "service_tier": tier or None,
         "workload_class": workload,
+        "region": region or None,
         "input_tokens_above": above,
         "effective_from": None if change.from_us is None else day(change.from_us),
         "effective_to": None if change.to_us is None else day(change.to_us),
@@ -158,13 +159,14 @@ def _show(then: Mapping[str, Any], now: Mapping[str, Any], found: CardDiff) -> N
 def _table(found: CardDiff) -> Table:
     title = "Prices a million tokens, a unit, or an hour of media"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
-    for column in ("change", "provider", "model", "tier", "class", "above", "dates", "price"):
+    for column in ("change", "provider", "model", "tier", "class", "region", "above", "dates", "price"):
         table.add_column(column, overflow="fold")
     for column in ("list", "%", "contract", "%"):
         table.add_column(column, justify="right", overflow="fold")
     for change in found.lines:
-        (provider, model, tier, workload), above = change.key
-        where = (change.how, provider, model, tier or "standard", workload, f"{above:,}", _dates(change))
+        (provider, model, tier, workload, region), above = change.key
+        place = (provider, model, tier or "standard", workload, region or "any")
+        where = (change.how, *place, f"{above:,}", _dates(change))
         for price in change.prices:
             sides = [
                 shown

@@ -111,7 +111,8 @@ class Pricer:
         fact = truth.fact
         models = fact["served_model"], fact["model"]
         started = fact["request_started_at"]
-        return find_rate(prices, fact["provider"], models, fact["service_tier"], fact["workload_class"], started)
+        place = fact["service_tier"], fact["workload_class"], fact["region"]
+        return find_rate(prices, fact["provider"], models, *place, started)
 
     def _applied(self, truth: Truth) -> View:
         fact = truth.fact

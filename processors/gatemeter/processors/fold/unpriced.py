@@ -29,7 +29,7 @@ from gatemeter.processors.pricing.unpriced import (
 from gatemeter.schemas.tables import INPUT_BUCKETS, OUTPUT_BUCKETS
 
 UNPRICED: Final = "unpriced"
-_PLACE: Final = ("provider", "model", "served_model", "service_tier", "workload_class")
+_PLACE: Final = ("provider", "model", "served_model", "service_tier", "workload_class", "region")
 _USED: Final = pl.sum_horizontal(
     (pl.col(name).fill_null(0) > 0).cast(pl.Int64) * (1 << at) for at, name in enumerate(QUANTITIES)
 )
@@ -128,6 +128,7 @@ def _usage_lack(fact: Mapping[str, Any], used: Sequence[str], input_tokens: int,
         fact["served_model"] or fact["model"],
         fact["service_tier"],
         fact["workload_class"],
+        fact["region"],
     )
     lack = why_unpriced(view, key, used, input_tokens, fact["request_started_at"])
     if lack is None:

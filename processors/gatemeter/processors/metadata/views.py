@@ -13,7 +13,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
-from gatemeter.processors.metadata.cards import ANY_CLASS, RateCard, RateLine, edges, make_card
+from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateCard, RateLine, edges, make_card
 from gatemeter.processors.metadata.entries import (
     UNATTRIBUTED_PLAN,
     AttestationKey,
@@ -96,27 +96,37 @@ class View:
         dated = _newest(self.plans.get(plan_id, ()), at_us)
         return None if dated is None else dated.plan
 
-    def rate(self, provider: str, model: str, service_tier: str, workload_class: str, at_us: int) -> Rate | None:
+    def rate(
+        self, provider: str, model: str, service_tier: str, workload_class: str, region: str, at_us: int
+    ) -> Rate | None:
         """The price at an instant, from the newest card in force that knows the model in this tier; None is unpriced.
 
-        The workload class counts exactly, else `any`. The service tier counts exactly: a misspelt one has no price.
+        In a card the exact region goes before any region, then the exact workload class before `any`. The service tier
+        counts exactly: a misspelt one has no price.
         """
-        exact = (provider, model, service_tier, workload_class)
-        general = (provider, model, service_tier, ANY_CLASS)
+        regions = (region, ANY_REGION) if region != ANY_REGION and self.by_region else (ANY_REGION,)
         for card in self.cards:
             if card.in_force(at_us):
-                rate = card.rate(exact, at_us) or card.rate(general, at_us)
-                if rate is not None:
-                    return rate
+                for place in regions:
+                    exact = (provider, model, service_tier, workload_class, place)
+                    general = (provider, model, service_tier, ANY_CLASS, place)
+                    rate = card.rate(exact, at_us) or card.rate(general, at_us)
+                    if rate is not None:
+                        return rate
         return None
 
     @cached_property
-    def places(self) -> Mapping[tuple[str, str], frozenset[tuple[str, str]]]:
-        """By (provider, model) the service tiers and workload classes in which any card has it at any time."""
-        found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    def by_region(self) -> bool:
+        """Whether any price hangs on the region."""
+        return any(region != ANY_REGION for card in self.cards for *_, region in card.spans)
+
+    @cached_property
+    def places(self) -> Mapping[tuple[str, str], frozenset[tuple[str, str, str]]]:
+        """By (provider, model) the service tiers, workload classes and regions in which any card ever has it."""
+        found: dict[tuple[str, str], set[tuple[str, str, str]]] = {}
         for card in self.cards:
-            for provider, model, *place in card.spans:
-                found.setdefault((provider, model), set()).add((place[0], place[1]))
+            for provider, model, tier, workload, region in card.spans:
+                found.setdefault((provider, model), set()).add((tier, workload, region))
         return {model: frozenset(places) for model, places in found.items()}
 
     @cached_property

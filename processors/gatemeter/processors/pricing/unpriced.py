@@ -3,6 +3,7 @@
 unknown_model         no card has the model of this provider
 unknown_tier          cards have the model, not in this service tier
 unknown_class         cards have the model in this tier, for other workload classes alone
+unknown_region        cards have it in this tier and class, for other regions alone
 no_price_then         a card has it, at other times
 bucket_without_price  the price in force lacks a bucket or meter that was used
 unknown_policy        of a decision: no list in force has its policy
@@ -15,13 +16,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gatemeter.processors.metadata.cards import ANY_CLASS, RateKey
+from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateKey
 from gatemeter.processors.metadata.views import Rate, View
 from gatemeter.processors.pricing.components import tier_of
 from gatemeter.schemas.tables import BUCKETS, INPUT_BUCKETS, METERS
 
 QUANTITIES: Final = (*BUCKETS, *METERS)
-REASONS: Final = ("unknown_model", "unknown_tier", "unknown_class", "no_price_then", "bucket_without_price")
+REASONS: Final = (
+    "unknown_model",
+    "unknown_tier",
+    "unknown_class",
+    "unknown_region",
+    "no_price_then",
+    "bucket_without_price",
+)
 DECISION_REASONS: Final = ("unknown_policy", "no_units")
 
 
@@ -52,14 +60,17 @@ def why_unpriced(view: View, key: RateKey, used: Sequence[str], input_tokens: in
 
 def why_no_rate(view: View, key: RateKey) -> str:
     """Why a view that has no rate for a key at some instant has none: the first thing that no card knows."""
-    provider, model, tier, workload = key
+    provider, model, tier, workload, region = key
     places = view.places.get((provider, model))
     if places is None:
         return "unknown_model"
-    classes = {line_class for line_tier, line_class in places if line_tier == tier}
-    if not classes:
+    in_tier = [place[1:] for place in places if place[0] == tier]
+    if not in_tier:
         return "unknown_tier"
-    return "no_price_then" if classes & {workload, ANY_CLASS} else "unknown_class"
+    regions = {line_region for line_class, line_region in in_tier if line_class in (workload, ANY_CLASS)}
+    if not regions:
+        return "unknown_class"
+    return "no_price_then" if regions & {region, ANY_REGION} else "unknown_region"
 
 
 def lacking(rate: Rate, used: Sequence[str], input_tokens: int) -> Lack | None:

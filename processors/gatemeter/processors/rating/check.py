@@ -33,13 +33,14 @@ GROUP BY provider, priced_model"""
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """What a price is looked up by, and what it lacks. '' is no served model, the standard tier."""
+    """What a price is looked up by, and what it lacks. '' is no served model, the standard tier, no region."""
 
     provider: str
     model: str
     served_model: str
     service_tier: str
     workload_class: str
+    region: str
     reason: str
     missing: tuple[str, ...]
     input_tokens_above: int | None
@@ -131,6 +132,7 @@ class RateCheck:
             fact["served_model"],
             fact["service_tier"],
             fact["workload_class"],
+            fact["region"],
             lack.reason,
             lack.missing,
             lack.input_tokens_above,
@@ -164,6 +166,7 @@ def key_of(fact: Mapping[str, Any]) -> RateKey:
         fact["served_model"] or fact["model"],
         fact["service_tier"],
         fact["workload_class"],
+        fact["region"],
     )
 
 

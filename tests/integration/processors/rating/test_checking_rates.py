@@ -38,7 +38,7 @@ def folded(clickhouse_database: ClickHouseSettings) -> FoldedLog:
             response("r1", 0, model="unknown", tokens=(5, 1)),
             response("r2", 1, model="unknown", tokens=(6, 2), tenant_id="globex"),
             response("r3", 2, model="asked", served_model="unknown"),
-            response("r4", 3, service_tier="flexx"),
+            response("r4", 3, service_tier="flexx", region="eu"),
             response("r5", 4, service_tier="flex"),
             response("r6", 5, model="new"),
             response("r7", 6, searches=2),

@@ -109,6 +109,18 @@ def test_a_card_that_lacks_a_bucket_leaves_usage_unpriced(clickhouse_client: Cli
     assert acme.then.amounts["provider_cost"] == 3_000_000 + 3 * 7
 
 
+def test_a_price_for_a_region_counts_in_that_region_alone(clickhouse_client: Client, folded: FoldedLog) -> None:
+    who = {"tenant_id": "regional", "provider": "openai", "model": "gpt"}
+    folded.gateway.send(
+        [response("e1", HOUR_US, region="eu", **who), response("e2", HOUR_US, region="us", **who)], HOUR_US
+    )
+    folded.flush()
+    lines = [RateLine("openai", "gpt", PRICES, PRICES), RateLine("openai", "gpt", DOUBLE, DOUBLE, region="eu")]
+    found, _ = preview(clickhouse_client, folded, [make_card("new", lines)])
+    assert found["regional", "USD"].difference("provider_cost") == COST
+    assert found["acme", "USD"].difference("provider_cost") == 0
+
+
 def test_another_currency_is_a_line_of_its_own(clickhouse_client: Client, folded: FoldedLog) -> None:
     lines, made = preview(clickhouse_client, folded, [card(PRICES, "gpt", currency="EUR")])
     assert lines["nobody", "USD"].then.amounts["provider_cost"] == 0

@@ -14,6 +14,7 @@ VIEW = build(
     standard_view()
     .rate("openai", "gpt", {"input_text_uncached": 1}, above=1_000)
     .rate("openai", "gpt", PRICES, service_tier="flex", workload_class="batch")
+    .rate("openai", "local", PRICES, region="eu")
     .rate("openai", "ended", PRICES, to_us=START_US)
     .policy("scan", 1, 5)
 )
@@ -51,7 +52,7 @@ def details(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_the_row_says_what_is_lacking_how_often_and_where_it_came_first(columnar: bool) -> None:
     records = Records()
-    lost = {"model": "unknown", "tokens": (7, 2)}
+    lost = {"model": "unknown", "tokens": (7, 2), "region": "eu"}
     offset = records.send(response("r0", 0), response("r1", 5, **lost), response("r2", 6, **lost), response("r3", 7))
     (row,) = records.rows(columnar=columnar)
     assert {name: row[name] for name in ("offset", "event_index", "kind", "gateway_id", "request_id", "attempt")} == {
@@ -71,6 +72,7 @@ def test_the_row_says_what_is_lacking_how_often_and_where_it_came_first(columnar
         "served_model": "",
         "service_tier": "",
         "workload_class": "realtime",
+        "region": "eu",
         "missing": [],
         "input_tokens_above": None,
         "events": 2,
@@ -86,6 +88,7 @@ def test_the_row_says_what_is_lacking_how_often_and_where_it_came_first(columnar
         ({"served_model": "unknown"}, "unknown_model", [], None),
         ({"service_tier": "flexx"}, "unknown_tier", [], None),
         ({"service_tier": "flex"}, "unknown_class", [], None),
+        ({"model": "local", "region": "us"}, "unknown_region", [], None),
         ({"model": "ended"}, "no_price_then", [], None),
         ({"searches": 1, "images": 2}, "bucket_without_price", ["images", "searches"], 0),
         ({"tokens": (1_001, 1)}, "bucket_without_price", ["output_text_visible"], 1_000),

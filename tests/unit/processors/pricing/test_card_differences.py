@@ -64,18 +64,20 @@ def test_a_bucket_that_gets_a_price_is_a_change_of_its_line() -> None:
     assert found.lines[0].prices[0].percent == (None, None)
 
 
-def test_lines_differ_by_tier_class_and_context_bound() -> None:
+def test_lines_differ_by_tier_class_region_and_context_bound() -> None:
     base = line("m", 5)
     others = [
         line("m", 6, service_tier="flex"),
         line("m", 6, workload_class="batch"),
         line("m", 6, input_tokens_above=9),
+        line("m", 6, region="eu"),
     ]
     found = diff_cards(card(base), card(base, *others))
     assert [(change.how, change.key) for change in found.lines] == [
-        ("added", (("p", "m", "", "any"), 9)),
-        ("added", (("p", "m", "", "batch"), 0)),
-        ("added", (("p", "m", "flex", "any"), 0)),
+        ("added", (("p", "m", "", "any", ""), 9)),
+        ("added", (("p", "m", "", "any", "eu"), 0)),
+        ("added", (("p", "m", "", "batch", ""), 0)),
+        ("added", (("p", "m", "flex", "any", ""), 0)),
     ]
 
 
