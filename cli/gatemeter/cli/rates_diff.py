@@ -53,6 +53,9 @@ def rates_diff(
     Example: gatemeter rates diff card-2026-11.json card-2026-12.json --provider openai
     """
     copy = None
+    for argument, name in (("A", before), ("B", after)):
+        if not Path(name).is_file() and not operator_keys.is_file():
+            raise FileError(f"{argument} is no file, and --operator-keys is needed for a published card: got {name!r}")
     if not (Path(before).is_file() and Path(after).is_file()):
         copy = read_published(bootstrap, operator_keys, kafka_config, metadata_topic)
     then, now = _card("A", before, copy), _card("B", after, copy)
