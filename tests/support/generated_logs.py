@@ -83,6 +83,8 @@ def views() -> dict[int, View]:
             .rate("openai", "gpt", cheap, card_id="newer", from_us=START_US + 30 * MINUTE, list_prices=PRICES)
             .rate("openai", "gpt", tiers, card_id="newer", service_tier="flex", above=100)
             .rate("openai", "gpt", cheap, card_id="newer", service_tier="flex")
+            .rate("openai", "gpt", tiers, card_id="newer", region="eu", from_us=START_US + 20 * MINUTE)
+            .rate("openai", "gpt", cheap, card_id="newer", region="us", workload_class="batch")
             .plan("standard", from_us=START_US + 45 * MINUTE, markup_ppm=1),
             3,
         ),
@@ -175,6 +177,8 @@ _FIELDS: tuple[tuple[tuple[str, Any], ...], ...] = (
     (("service_tier", "flex"), ("workload_class", "batch")),
     (("workload_class", "batch"),),
     (("gateway_cache", "exact"),),
+    (("region", "eu"),),
+    (("region", "us"), ("workload_class", "batch")),
     (("gateway_cache", "semantic"), ("usage_source", None)),
     (("purpose", "policy_evaluation"),),
     (("status", "error"), ("delivered", False), ("http_status", 500), ("latency_us", None)),
@@ -200,7 +204,7 @@ _FIELDS: tuple[tuple[tuple[str, Any], ...], ...] = (
 
 def _fields(roll: int) -> tuple[tuple[str, Any], ...]:
     """The acceptable ones, which come first, three times as often as the refused."""
-    return _FIELDS[roll] if roll < len(_FIELDS) else _FIELDS[(roll - len(_FIELDS)) % 23]
+    return _FIELDS[roll] if roll < len(_FIELDS) else _FIELDS[(roll - len(_FIELDS)) % 25]
 
 
 def events() -> st.SearchStrategy[Event]:

@@ -87,6 +87,7 @@ class ViewBuilder:
         list_prices: Mapping[str, int] | None = None,
         service_tier: str = "",
         workload_class: str = "any",
+        region: str = "",
         above: int = 0,
         from_us: int = 0,
         to_us: int | None = None,
@@ -100,6 +101,7 @@ class ViewBuilder:
             service_tier,
             workload_class,
             above,
+            region,
             effective_from_us=from_us,
             effective_to_us=to_us,
         )

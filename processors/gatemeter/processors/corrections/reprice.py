@@ -12,19 +12,20 @@ from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
-from gatemeter.processors.corrections.rows import AMOUNTS, CorrectionError, CorrectionRow
+from gatemeter.processors.corrections.pricing import Pricer
+from gatemeter.processors.corrections.rows import CorrectionError, CorrectionRow
 from gatemeter.processors.corrections.summary import Summary
 from gatemeter.processors.corrections.truths import Truth, UsageHours, truths
-from gatemeter.processors.fold.facts import find_rate
 from gatemeter.processors.metadata.cards import RateCard
-from gatemeter.processors.metadata.log import MetadataLog, NeedsMetadata
-from gatemeter.processors.metadata.views import Attribution, Rate, View, build_view
-from gatemeter.processors.pricing.components import price_usage
+from gatemeter.processors.metadata.log import MetadataLog
 
 # The model that a price goes by: the served one, else the one asked for.
 _WHERE: Final = """has_response
     AND ({provider:String} = '' OR provider = {provider:String})
     AND ({model:String} = '' OR if(served_model = '', model, served_model) = {model:String})"""
+NOT_IN_THE_CARD: Final = "not in the card"
+SET_BY_HAND: Final = "set by hand"
+"""Why rows that are asked for stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,7 @@ class Repricing:
 
     def __init__(self, client: Client, log: MetadataLog, cards: list[RateCard], wanted: Wanted) -> None:
         self._client = client
-        self._log = log
-        self._prices: View = build_view(cards)
+        self._pricer = Pricer(log, cards)
         self._wanted = wanted
         self.summary = Summary()
 
@@ -65,47 +65,17 @@ class Repricing:
                 yield row
 
     def _priced_again(self, truth: Truth, run_id: str, reason: str) -> CorrectionRow | None:
-        rate = self._rate(truth)
-        if rate is None:
-            self.summary.leave("not in the card")
+        priced = self._pricer.usage(truth)
+        if priced is None:
+            self.summary.leave(NOT_IN_THE_CARD)
             return None
-        fact = truth.fact
-        amounts = price_usage(fact, rate, self._attribution(truth), fact["evidence_grade"])
-        money = {name: getattr(amounts, name) for name in AMOUNTS}
-        terms = {
-            **truth.terms,
-            "currency": rate.currency,
-            "rate_card_id": rate.card_id,
-            "plan_id": fact["plan_id"],
-            "price_status": amounts.price_status,
-            "absorbed_to": amounts.absorbed_to,
-        }
-        same = money == truth.amounts and all(
-            terms[name] == truth.terms[name] for name in ("currency", "price_status", "absorbed_to")
-        )
-        if same:
+        if priced.same_as(truth):
             return None
         if truth.by_hand and not self._wanted.over_manual:
-            self.summary.leave("set by hand")
+            self.summary.leave(SET_BY_HAND)
             return None
-        return truth.replaced(run_id, self.summary.staged, "reprice", reason, amounts=money, terms=terms)
-
-    def _rate(self, truth: Truth) -> Rate | None:
-        fact = truth.fact
-        models = fact["served_model"], fact["model"]
-        started = fact["request_started_at"]
-        return find_rate(self._prices, fact["provider"], models, fact["service_tier"], fact["workload_class"], started)
-
-    def _attribution(self, truth: Truth) -> Attribution:
-        fact = truth.fact
-        try:
-            view = self._log.view(fact["metadata_offset"])
-        except NeedsMetadata as error:
-            raise CorrectionError(
-                f"request {fact['request_id']!r} attempt {fact['attempt']}: {error}, the topic ends at "
-                f"{self._log.loaded_to}: name the metadata topic that its workers read"
-            ) from error
-        return view.attribution(fact["tenant_id"], fact["app_id"], fact["request_started_at"])
+        amounts, terms = priced.amounts, priced.terms
+        return truth.replaced(run_id, self.summary.staged, "reprice", reason, amounts=amounts, terms=terms)
 
 
 def published_cards(log: MetadataLog, card_id: str) -> list[RateCard]:

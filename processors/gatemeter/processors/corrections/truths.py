@@ -45,7 +45,7 @@ _COLUMNS: Final = {
     "usage_facts": (
         *_SHARED,
         *("response_hash", "status", "has_response", "purpose", "gateway_cache", "service_tier", "workload_class"),
-        *("provider", "model", "served_model", "rate_card_id", "rate_card_hash"),
+        *("provider", "model", "served_model", "region", "delivered", "rate_card_id", "rate_card_hash", "retry_rule"),
         *("list_cost", "provider_cost", "token_cost", "model_cost"),
         *BUCKETS,
         *METERS,
@@ -161,16 +161,23 @@ def amounts_of(target: str, fact: Mapping[str, Any]) -> dict[str, int | None]:
 
 
 def truths(
-    client: Client, target: str, hours: UsageHours, where: str = "1", asked: Mapping[str, Any] | None = None
+    client: Client,
+    target: str,
+    hours: UsageHours,
+    where: str = "1",
+    asked: Mapping[str, Any] | None = None,
+    *,
+    among: str = "1",
 ) -> Iterator[Truth]:
     """True rows of `target` (usage, decision) of the span, by slice, gateway, request and attempt.
 
-    `where`: an SQL condition on their columns, with its parameters. Raises `SinkUnavailable`, `SinkRefused`.
+    `where`: an SQL condition on their columns, with its parameters. `among`: one that any row of an attempt must meet,
+    superseded ones too, so that the others need not be read. Raises `SinkUnavailable`, `SinkRefused`.
     """
     table = "usage_facts" if target == "usage" else "policy_facts"
     for part in slices(client, table, hours, SLICE_ROWS):
-        found = _replacements(client, table, target, part)
-        for fact in _facts(client, table, part, where, asked or {}):
+        found = _replacements(client, table, target, part, among)
+        for fact in _facts(client, table, part, where, asked or {}, among):
             key = _key(target, fact)
             replacement, by_hand = found.get(key, (None, False))
             yield Truth(key, fact, replacement, by_hand)
@@ -225,7 +232,9 @@ def _selected(table: str) -> str:
     )
 
 
-def _facts(client: Client, table: str, part: Slice, where: str, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _facts(
+    client: Client, table: str, part: Slice, where: str, asked: Mapping[str, Any], among: str
+) -> Iterator[dict[str, Any]]:
     named, inside = _NAMES[table], _IN_SLICE % _IDS[table]
     # The truth is looked for over all hours: a better row may name another start.
     query = f"""
@@ -233,7 +242,7 @@ def _facts(client: Client, table: str, part: Slice, where: str, asked: Mapping[s
         FROM
         (
             SELECT * FROM {table}
-            WHERE ({named}) IN (SELECT {named} FROM {table} WHERE {inside})
+            WHERE ({named}) IN (SELECT {named} FROM {table} WHERE {inside} AND ({among}))
             {_latest(table)}
         ) AS f
         WHERE {inside} AND ({where})
@@ -256,8 +265,10 @@ def _key(target: str, fact: Mapping[str, Any]) -> RowKey:
     return RowKey(target, fact["gateway_id"], fact["decision_id"], 0, fact["content_hash"])
 
 
-def _replacements(client: Client, table: str, target: str, part: Slice) -> dict[RowKey, tuple[CorrectionRow, bool]]:
-    requests = f"SELECT {_IDS[table]} FROM {table} WHERE {_IN_SLICE % _IDS[table]}"
+def _replacements(
+    client: Client, table: str, target: str, part: Slice, among: str
+) -> dict[RowKey, tuple[CorrectionRow, bool]]:
+    requests = f"SELECT {_IDS[table]} FROM {table} WHERE {_IN_SLICE % _IDS[table]} AND ({among})"
     return _last(target, replacements_of(client, NO_LIMIT_US, requests, part.asked))
 
 

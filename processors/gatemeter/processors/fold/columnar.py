@@ -8,6 +8,7 @@ See docs/fold.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import repeat
 from typing import Final
 
@@ -36,6 +37,7 @@ from gatemeter.processors.fold.settling import Settling
 from gatemeter.processors.fold.stretches import take_control
 from gatemeter.processors.fold.terms import Terms
 from gatemeter.processors.fold.types import LogRecord, Rows
+from gatemeter.processors.fold.unpriced import UNPRICED
 from gatemeter.processors.fold.windows import DIMENSIONS, MEASURES
 from gatemeter.processors.metadata.views import View
 from gatemeter.sinks.arrow import frame_to_arrow, rows_to_arrow
@@ -97,6 +99,7 @@ class ColumnarStretches:
 
     def take(self) -> dict[str, pa.Table]:
         """The rows since the last call."""
+        self.state.unpriced.into(self.state.rows, self.state.topic, self.state.partition)
         for table, rows in self.state.rows.tables.items():
             self._tables.setdefault(table, []).append(rows_to_arrow(table, rows))
         tables = {table: pa.concat_tables(parts) for table, parts in self._tables.items()}
@@ -154,6 +157,7 @@ class ColumnarStretches:
         self.state.totals.responses_fresh += int(fresh.sum())
         self.state.totals.responses_late += int((~fresh).sum())
         self._tables.setdefault("usage_facts", []).append(frame_to_arrow("usage_facts", frame))
+        self._note_unpriced(frame, context, self.state.unpriced.usages)
         self._book(columns.usage_windows, frame, events, fresh, context)
         generation.parts = frame.select(columns.PART)
         generation.unpaired = frame.filter(pl.Series(~paired))
@@ -166,12 +170,20 @@ class ColumnarStretches:
         events = kinds.events.take(kinds.policies)
         frame = columns.policy_facts(context, events)
         self._tables.setdefault("policy_facts", []).append(frame_to_arrow("policy_facts", frame))
+        self._note_unpriced(frame, context, self.state.unpriced.decisions)
         self._book(columns.policy_windows, frame, events, frame["fresh"].to_numpy(), context)
         log_times = context.clocks.log_time[events.record_of]
         denied = np.flatnonzero((frame["outcome"] == "deny").to_numpy())
         for row in denied.tolist():
             gateway_id, request_id, offset = frame[row, "gateway_id"], frame[row, "request_id"], frame[row, "offset"]
             self.plain.deny((gateway_id, request_id), int(log_times[row]), offset)
+
+    def _note_unpriced(
+        self, frame: pl.DataFrame, context: Context, note: Callable[[pl.DataFrame, Ints, View], None]
+    ) -> None:
+        if frame["charge"].null_count():  # where every price is known, nothing is looked at
+            lacking = frame.filter(pl.col("price_status") == UNPRICED)
+            note(lacking, context.terms.eras(lacking["request_started_at"].to_numpy()), context.view)
 
     def _book(
         self, grouped: columns.Grouping, frame: pl.DataFrame, events: Events, fresh: Mask, context: Context

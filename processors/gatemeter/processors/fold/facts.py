@@ -120,11 +120,11 @@ def _attribution(event: Mapping[str, Any], view: View) -> Attribution:
 
 
 def find_rate(
-    view: View, provider: str, models: tuple[str, str], tier: str, workload_class: str, at_us: int
+    view: View, provider: str, models: tuple[str, str], tier: str, workload_class: str, region: str, at_us: int
 ) -> Rate | None:
     """The rate of the served model, else of the model asked for where the gateway does not know what was served."""
     served, asked = models
-    return view.rate(provider, served or asked, tier, workload_class, at_us)
+    return view.rate(provider, served or asked, tier, workload_class, region, at_us)
 
 
 def usage_fact(event: Mapping[str, Any], index: int, source: Source, clock: Clock, view: View) -> Row:
@@ -132,9 +132,8 @@ def usage_fact(event: Mapping[str, Any], index: int, source: Source, clock: Cloc
     attribution = _attribution(event, view)
     started = event["request_started_at"]
     models = (event["served_model"] or "", event["model"] or "")
-    rate = find_rate(
-        view, event["provider"] or "", models, event["service_tier"] or "", event["workload_class"], started
-    )
+    tier, region = event["service_tier"] or "", event["region"] or ""
+    rate = find_rate(view, event["provider"] or "", models, tier, event["workload_class"], region, started)
     amounts = components.price_usage(event, rate, attribution, evidence_grade(event["identity_source"]))
     row = _usage_row(event, index, source, clock, view, attribution)
     row.update(asdict(amounts))

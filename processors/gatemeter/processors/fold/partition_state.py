@@ -9,6 +9,7 @@ from typing import Any
 from gatemeter.processors.fold.exchanges import Conflict
 from gatemeter.processors.fold.state import Clock, Decisions, Epochs, Totals
 from gatemeter.processors.fold.types import LogRecord, Rows
+from gatemeter.processors.fold.unpriced import UnpricedBook
 from gatemeter.processors.fold.windows import WindowBook
 
 
@@ -46,3 +47,5 @@ class PartitionState:
     rows: Rows
     conflicts: list[Conflict] = field(default_factory=list)
     """Conflicts since the last call of the fold, whose rows are not yet made."""
+    unpriced: UnpricedBook = field(default_factory=UnpricedBook)
+    """What had no price since the last call of the fold; its rows are not yet made."""

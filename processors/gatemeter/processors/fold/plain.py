@@ -35,6 +35,7 @@ from gatemeter.processors.fold.state import (
     Clock,
 )
 from gatemeter.processors.fold.types import LogRecord, Row
+from gatemeter.processors.fold.unpriced import UNPRICED
 from gatemeter.processors.metadata.views import View
 from gatemeter.schemas.claims import Claims, claims_of
 from gatemeter.schemas.signing import TICK_GATEWAY
@@ -242,6 +243,8 @@ class PlainFold:
         half.fact = None if request is not None else fact
         exchange.responses[revision] = half
         self.state.rows.add("usage_facts", fact)
+        if fact["price_status"] == UNPRICED:
+            self.state.unpriced.usage(fact, view)
         return None
 
     def _count_in_windows(self, exchange: Exchange, half: ResponseHalf, fact: Row, revision: int) -> None:
@@ -283,6 +286,8 @@ class PlainFold:
         fact = facts.policy_fact(event, index, source, state.clock, view)
         state.totals.decisions += 1
         state.rows.add("policy_facts", fact)
+        if fact["price_status"] == UNPRICED:
+            state.unpriced.decision(fact, view)
         if event["outcome"] == "deny":
             self.deny((fact["gateway_id"], event["request_id"]), log_time, source.offset)
         if fact["fresh"]:

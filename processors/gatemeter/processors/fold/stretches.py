@@ -38,6 +38,7 @@ class PlainStretches:
 
     def take(self) -> dict[str, pa.Table]:
         """The rows since the last call."""
+        self.state.unpriced.into(self.state.rows, self.state.topic, self.state.partition)
         tables = {table: rows_to_arrow(table, rows) for table, rows in self.state.rows.tables.items()}
         self.state.rows = Rows()
         return tables

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from gatemeter.processors.fold.decoding import Ints, Mask
+from gatemeter.processors.metadata.cards import ANY_REGION
 from gatemeter.processors.metadata.views import Rate, View
 from gatemeter.processors.pricing.columns import TierTables
 from gatemeter.schemas.tables import BUCKETS, METERS
@@ -85,12 +86,15 @@ class Terms:
     def __init__(self, view: View) -> None:
         self._view = view
         self._boundaries: Ints = np.array(view.boundaries, np.int64)
+        names = ("provider", "priced_model", "service_tier", "workload_class")
+        self._rate_key = (*names, "region") if view.by_region else names
+        """What a rate is looked up by; the region only where a price hangs on it, since each column costs."""
         self._reset()
 
     def _reset(self) -> None:
         self._who = Combinations(("tenant_id", "app_id"), self._learn_attribution)
         self._attributions: list[tuple[Any, ...]] = []
-        self._rates = Combinations(("provider", "priced_model", "service_tier", "workload_class"), self._learn_rate)
+        self._rates = Combinations(self._rate_key, self._learn_rate)
         self._rate_texts: list[tuple[str, str, str]] = []
         self._first_tier: list[int] = []
         self._tiers: list[tuple[int, bool, list[int], list[int]]] = []
@@ -141,8 +145,9 @@ class Terms:
 
     # -- rates
 
-    def _learn_rate(self, provider: str, model: str, service_tier: str, workload_class: str, instant_us: int) -> None:
-        rate = self._view.rate(provider, model, service_tier, workload_class, instant_us)
+    def _learn_rate(self, provider: str, model: str, tier: str, workload_class: str, *place: Any) -> None:
+        *region, instant_us = place
+        rate = self._view.rate(provider, model, tier, workload_class, region[0] if region else ANY_REGION, instant_us)
         if rate is None:
             self._first_tier.append(NO_PRICE)
             self._rate_texts.append((self._view.currency(instant_us), "", ""))
@@ -152,9 +157,9 @@ class Terms:
         self._tiers += _tier_rows(rate)
 
     def prices(self, events: pl.DataFrame, eras: Ints) -> Prices:
-        """`events` has provider, priced_model, service_tier, workload_class (no nulls) and request_started_at."""
+        """`events` has provider, priced_model, service_tier, workload_class, region (no nulls), request_started_at."""
         self._bounded()
-        keys = events.select("provider", "priced_model", "service_tier", "workload_class", pl.Series("era", eras))
+        keys = events.select(*self._rate_key, pl.Series("era", eras))
         numbers = self._rates.numbers(keys, events["request_started_at"].to_numpy())
         names = ("currency", "rate_card_id", "rate_card_hash")
         texts = pl.DataFrame(self._rate_texts, schema=dict.fromkeys(names, pl.String), orient="row")[numbers]

@@ -14,8 +14,9 @@ from typing import Final
 from gatemeter.processors.metadata.entries import Dated, MetadataError, Rate, RateTier
 
 ANY_CLASS: Final = "any"
-RateKey = tuple[str, str, str, str]
-"""provider, model, service tier ('' is the standard one), workload class."""
+ANY_REGION: Final = ""
+RateKey = tuple[str, str, str, str, str]
+"""provider, model, service tier ('' is the standard one), workload class, region ('' is any)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,12 @@ class RateLine(Dated):
     service_tier: str = ""
     workload_class: str = ANY_CLASS
     input_tokens_above: int = 0
+    region: str = ANY_REGION
 
     @property
     def key(self) -> RateKey:
         """What the line is looked up by, time and tier apart."""
-        return (self.provider, self.model, self.service_tier, self.workload_class)
+        return (self.provider, self.model, self.service_tier, self.workload_class, self.region)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from gatemeter.processors.metadata.cards import ANY_CLASS, RateLine, make_card
+from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateLine, make_card
 from gatemeter.processors.metadata.entries import (
     AttestationKey,
     DatedPlan,
@@ -189,6 +189,8 @@ def _checked_line(rate: Mapping[str, Any]) -> RateLine:
     check_range("input_tokens_above", above, 0, high, f"0 to {high}")
     if rate["service_tier"] == "":
         raise MetadataError("service_tier must be null for the standard tier, got ''")
+    if rate["region"] == ANY_REGION:
+        raise MetadataError("region must be null for any region, got ''")
     return RateLine(
         check_text("provider", rate["provider"]),
         check_text("model", rate["model"]),
@@ -196,6 +198,7 @@ def _checked_line(rate: Mapping[str, Any]) -> RateLine:
         rate["service_tier"] or "",
         check_choice("workload_class", rate["workload_class"], WORKLOAD_CLASSES),
         above,
+        rate["region"] or ANY_REGION,
         **_dates(rate),  # type: ignore[arg-type]
     )
 

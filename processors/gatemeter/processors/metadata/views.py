@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
-from gatemeter.processors.metadata.cards import ANY_CLASS, RateCard, RateLine, edges, make_card
+from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateCard, RateLine, edges, make_card
 from gatemeter.processors.metadata.entries import (
     UNATTRIBUTED_PLAN,
     AttestationKey,
@@ -79,26 +80,60 @@ class View:
 
     def attribution(self, tenant_id: str, app_id: str, at_us: int) -> Attribution:
         """Who pays at an instant. No such tenant, an app that is not one of the tenant's, no plan: unattributed."""
-        tenant = _newest(self.tenants.get(tenant_id, ()), at_us)
-        plan = None if tenant is None else _newest(self.plans.get(tenant.plan_id, ()), at_us)
+        tenant = self.tenant(tenant_id, at_us)
+        plan = None if tenant is None else self.plan(tenant.plan_id, at_us)
         if tenant is None or plan is None or (tenant.apps and app_id not in tenant.apps):
             return Attribution(tenant_id, app_id, "unattributed")
         who = (tenant.cost_centre, tenant.business_unit, tenant.organisation)
-        return Attribution(tenant_id, app_id, "attributed", *who, plan.plan)
+        return Attribution(tenant_id, app_id, "attributed", *who, plan)
 
-    def rate(self, provider: str, model: str, service_tier: str, workload_class: str, at_us: int) -> Rate | None:
+    def tenant(self, tenant_id: str, at_us: int) -> Tenant | None:
+        """A tenant as it is at an instant."""
+        return _newest(self.tenants.get(tenant_id, ()), at_us)
+
+    def plan(self, plan_id: str, at_us: int) -> Plan | None:
+        """A charge plan as it is at an instant."""
+        dated = _newest(self.plans.get(plan_id, ()), at_us)
+        return None if dated is None else dated.plan
+
+    def rate(
+        self, provider: str, model: str, service_tier: str, workload_class: str, region: str, at_us: int
+    ) -> Rate | None:
         """The price at an instant, from the newest card in force that knows the model in this tier; None is unpriced.
 
-        The workload class counts exactly, else `any`. The service tier counts exactly: a misspelt one has no price.
+        In a card the exact region goes before any region, then the exact workload class before `any`. The service tier
+        counts exactly: a misspelt one has no price.
         """
-        exact = (provider, model, service_tier, workload_class)
-        general = (provider, model, service_tier, ANY_CLASS)
+        regions = (region, ANY_REGION) if region != ANY_REGION and self.by_region else (ANY_REGION,)
         for card in self.cards:
             if card.in_force(at_us):
-                rate = card.rate(exact, at_us) or card.rate(general, at_us)
-                if rate is not None:
-                    return rate
+                for place in regions:
+                    exact = (provider, model, service_tier, workload_class, place)
+                    general = (provider, model, service_tier, ANY_CLASS, place)
+                    rate = card.rate(exact, at_us) or card.rate(general, at_us)
+                    if rate is not None:
+                        return rate
         return None
+
+    @cached_property
+    def by_region(self) -> bool:
+        """Whether any price hangs on the region."""
+        return any(region != ANY_REGION for card in self.cards for *_, region in card.spans)
+
+    @cached_property
+    def places(self) -> Mapping[tuple[str, str], frozenset[tuple[str, str, str]]]:
+        """By (provider, model) the service tiers, workload classes and regions in which any card ever has it."""
+        found: dict[tuple[str, str], set[tuple[str, str, str]]] = {}
+        for card in self.cards:
+            for provider, model, tier, workload, region in card.spans:
+                found.setdefault((provider, model), set()).add((tier, workload, region))
+        return {model: frozenset(places) for model, places in found.items()}
+
+    @cached_property
+    def context_bounds(self) -> tuple[int, ...]:
+        """All `input_tokens_above` of any line beside 0, rising: between two of them the tier is the same."""
+        spans = (span for card in self.cards for spans in card.spans.values() for span in spans)
+        return tuple(sorted({tier.input_tokens_above for span in spans for tier in span.rate.tiers[1:]}))
 
     def policy_price(self, policy_id: str, at_us: int) -> PolicyPrice | None:
         """The price of a decision at an instant, from the newest list in force that has the policy or `*`."""

@@ -43,6 +43,12 @@ def discounted(pico: int, discount_ppm: int) -> int:
     return int(exact.to_integral_value(ROUND_HALF_EVEN))
 
 
+def raised(pico: int, surcharge_ppm: int) -> int:
+    """A price with a surcharge in millionths, rounded half-even to 10⁻¹²."""
+    exact = Decimal(pico * (HUNDRED_PERCENT_PPM + surcharge_ppm)) / HUNDRED_PERCENT_PPM
+    return int(exact.to_integral_value(ROUND_HALF_EVEN))
+
+
 def make_card_datum(head: CardHead, lines: Sequence[RateLine]) -> dict[str, Any]:
     """The RateCard record with its content hash; lines are sorted, so the same prices give the same hash.
 
@@ -79,6 +85,7 @@ def _line_datum(line: RateLine) -> dict[str, Any]:
         "model": line.model,
         "service_tier": line.service_tier or None,
         "workload_class": line.workload_class,
+        "region": line.region or None,
         "effective_from": line.effective_from_us,
         "effective_to": line.effective_to_us,
         "input_tokens_above": line.input_tokens_above,

@@ -127,6 +127,13 @@ def _priced(
     )
 
 
+def price_lines(
+    purpose: str, lines: tuple[int, int], list_cost: int, attribution: Attribution, evidence_grade: str
+) -> Amounts:
+    """The amounts of an attempt whose costs (tokens, fees) are known already."""
+    return _priced(purpose, lines, list_cost, attribution, evidence_grade)
+
+
 def price_decision(
     event: Mapping[str, Any], price: PolicyPrice | None, attribution: Attribution, evidence_grade: str
 ) -> Amounts:

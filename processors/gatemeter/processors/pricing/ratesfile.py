@@ -12,11 +12,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from gatemeter.processors.metadata.cards import ANY_CLASS, RateLine
+from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateKey, RateLine
 from gatemeter.processors.metadata.entries import MetadataError
 from gatemeter.processors.metadata.records import REQUEST_FEE, WORKLOAD_CLASSES, check_currency, check_price
 from gatemeter.processors.metadata.yamlfiles import Entry, by_position, load_yaml, to_number
-from gatemeter.processors.pricing.cards import CardHead, discounted, make_card_datum
+from gatemeter.processors.pricing.cards import CardHead, discounted, make_card_datum, raised
 from gatemeter.processors.pricing.snapshot import SOURCE, LeftOut, ModelId, UnknownModel, snapshot_lines
 from gatemeter.schemas.limits import MAX_TOKENS_PER_EVENT
 from gatemeter.schemas.tables import BUCKETS, METERS
@@ -70,6 +70,7 @@ def build_card(path: Path) -> BuiltCard:
         lines = _overridden(lines, entry)
     for entry in top.entries("fees", by_position("fee")):
         lines = _with_fee(lines, entry)
+    lines = _with_surcharges(lines, top)
     top.done()
     try:
         return BuiltCard(make_card_datum(head, lines), sorted(snapshot.left_out))
@@ -98,15 +99,19 @@ def _head(top: Entry) -> tuple[CardHead, list[str], list[ModelId]]:
     return CardHead(top.text("card_id"), start, end, currency, source), providers, extra
 
 
-def _matching(lines: list[RateLine], entry: Entry, *, narrow: bool) -> tuple[list[RateLine], list[RateLine]]:
+def _matching(
+    lines: list[RateLine], entry: Entry, *, narrow: bool, region: str | None = None
+) -> tuple[list[RateLine], list[RateLine]]:
     """Lines that an entry names, and the others.
 
-    What an entry does not name matches all; with `narrow` only the standard tier, class any and the base line.
+    What an entry does not name matches all; with `narrow` only the standard tier, class any, any region and the base
+    line. `region`: instead of the entry's own field.
     """
     provider, model = entry.text("provider"), entry.text("model", None)
     tier = entry.text("service_tier", "standard" if narrow else None)
     workload = entry.choice("workload_class", WORKLOAD_CLASSES, ANY_CLASS if narrow else None)
     above = entry.integer("input_tokens_above", 0, MAX_TOKENS_PER_EVENT, 0 if narrow else -1)
+    place = entry.text("region", "any" if narrow else None) if region is None else region
 
     def named(line: RateLine) -> bool:
         return (
@@ -115,6 +120,7 @@ def _matching(lines: list[RateLine], entry: Entry, *, narrow: bool) -> tuple[lis
             and tier in (None, line.service_tier or "standard")
             and workload in (None, line.workload_class)
             and above in (-1, line.input_tokens_above)
+            and place in (None, line.region or "any")
         )
 
     chosen = [line for line in lines if named(line)]
@@ -147,7 +153,7 @@ def _with_model(lines: list[RateLine], entry: Entry, head: CardHead) -> list[Rat
     end = entry.instant_us("effective_to", head.effective_to_us)
     if end is not None and end <= start:
         raise entry.error("effective_to must be after effective_from")
-    tier = entry.text("service_tier", "standard")
+    tier, region = entry.text("service_tier", "standard"), entry.text("region", "any")
     listed = _prices(entry, "prices") or {}
     contract = _prices(entry, "provider_prices")
     line = RateLine(
@@ -158,6 +164,7 @@ def _with_model(lines: list[RateLine], entry: Entry, head: CardHead) -> list[Rat
         "" if tier == "standard" else tier,
         entry.choice("workload_class", WORKLOAD_CLASSES, ANY_CLASS),
         entry.integer("input_tokens_above", 0, MAX_TOKENS_PER_EVENT, 0),
+        ANY_REGION if region == "any" else region,
         effective_from_us=start,
         effective_to_us=end,
     )
@@ -184,6 +191,36 @@ def _with_fee(lines: list[RateLine], entry: Entry) -> list[RateLine]:
     ]
 
 
+def _with_surcharges(lines: list[RateLine], top: Entry) -> list[RateLine]:
+    """A line for the region beside each line for any region that an entry matches, its token prices raised.
+
+    A later entry replaces what an earlier one made; lines of models for the region stay as the file says them.
+    """
+    own = {(line.key, line.input_tokens_above) for line in lines if line.region != ANY_REGION}
+    made: dict[tuple[RateKey, int, int], RateLine] = {}
+    for entry in top.entries("surcharges", by_position("surcharge")):
+        region, ppm = entry.text("region"), entry.scaled("percent", PPM_PER_PERCENT, 0, 1_000)
+        chosen, _ = _matching(lines, entry, narrow=False, region="any")
+        entry.done()
+        if region == "any":
+            raise entry.error("region must be the region that costs more, got 'any'")
+        for line in chosen:
+            raised_line = replace(
+                line,
+                list_pico=_raised(line.list_pico, ppm),
+                provider_pico=_raised(line.provider_pico, ppm),
+                region=region,
+            )
+            if (raised_line.key, line.input_tokens_above) not in own:
+                made[raised_line.key, line.input_tokens_above, line.effective_from_us] = raised_line
+    return [*lines, *made.values()]
+
+
+def _raised(prices: Mapping[str, int], ppm: int) -> dict[str, int]:
+    """Token prices rise, fees stay."""
+    return {name: raised(pico, ppm) if name in BUCKETS else pico for name, pico in prices.items()}
+
+
 def _prices(entry: Entry, field: str) -> dict[str, int] | None:
     """Prices of a mapping as pico by bucket or fee name; None where the field is not there."""
     listed = entry.mapping(field)
@@ -200,6 +237,13 @@ def _prices(entry: Entry, field: str) -> dict[str, int] | None:
             raise entry.error(f"{field}: {given} must be a price, got {value!r}")
         prices[name] = _pico(entry, field, given, name, number)
     return prices
+
+
+def shown_price(name: str, pico: int) -> tuple[str, str]:
+    """Name and price as a rates file says them: (input_text_uncached, 2500000) is 2.5 a million tokens."""
+    given = next((given for given, meant in _FEE_NAMES.items() if meant == name), name)
+    text = f"{Decimal(pico * _UNITS[name]).scaleb(-12):f}"
+    return given, text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _pico(entry: Entry, field: str, given: str, name: str, number: Decimal) -> int:

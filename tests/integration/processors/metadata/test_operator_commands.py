@@ -178,7 +178,7 @@ def test_the_examples_come_into_force_once(operator: Operator) -> None:
     assert "0 published, 10 unchanged; in force in 2 partitions: metadata below offset 11" in again
     assert "0 published, 1 unchanged" in operator.run("rates_apply", card, *operator.where())
     view = operator.view()
-    rate = view.rate("azure", "contoso-gpt-4o", "", "realtime", 1_790_000_000_000_000)
+    rate = view.rate("azure", "contoso-gpt-4o", "", "realtime", "", 1_790_000_000_000_000)
     assert rate is not None
     assert rate.tiers[0].list_pico["input_text_uncached"] == 2_500_000
     assert rate.tiers[0].provider_pico["input_text_uncached"] == 2_200_000

@@ -82,6 +82,7 @@ def prices() -> st.SearchStrategy[dict[str, int]]:
     st.sampled_from((0, 1, 33_333, limits.MAX_MARKUP_PPM)),
     st.sampled_from(("A", "B")),
     st.booleans(),
+    st.sampled_from(("", "eu", "us")),
 )
 @examples(100)
 def test_prices_by_columns_are_prices_by_event(
@@ -93,13 +94,16 @@ def test_prices_by_columns_are_prices_by_event(
     ppm: int,
     grade: str,
     known: bool,
+    region: str,
 ) -> None:
     builder = ViewBuilder().rate("openai", "gpt", base).rate("openai", "gpt", above, above=200_000)
+    if region:
+        builder.rate("openai", "gpt", above, region="eu")
     view = builder.view()
     model = "gpt" if known else "other"
     events = [{**each, "gateway_cache": cache, "purpose": purpose, "request_started_at": START_US} for each in usage]
     attribution = Attribution("acme", "", "attributed", plan=Plan("plan", ppm))
-    rate = view.rate("openai", model, "", "realtime", START_US)
+    rate = view.rate("openai", model, "", "realtime", region, START_US)
     expected = [asdict(components.price_usage(event, rate, attribution, grade)) for event in events]
     terms = Terms(view)
     frame = pl.DataFrame(events, schema_overrides=dict.fromkeys((*BUCKETS, *METERS), pl.Int64)).with_columns(
@@ -107,6 +111,7 @@ def test_prices_by_columns_are_prices_by_event(
         priced_model=pl.lit(model),
         service_tier=pl.lit(""),
         workload_class=pl.lit("realtime"),
+        region=pl.lit(region),
     )
     tiers = terms.prices(frame, terms.eras(frame["request_started_at"].to_numpy())).tier
     charged = np.full(len(events), components.is_charged(attribution, grade))

@@ -49,7 +49,8 @@ POLICIES = st.builds(
 def lines(draw: st.DrawFn) -> RateLine:
     pico = {TEXT: draw(st.integers(0, 99))}
     tier, workload = draw(st.sampled_from(["", "flex"])), draw(st.sampled_from(["any", "batch"]))
-    return RateLine("p", draw(IDS), pico, pico, tier, workload, **draw(SPANS))
+    region = draw(st.sampled_from(["", "eu"]))
+    return RateLine("p", draw(IDS), pico, pico, tier, workload, region=region, **draw(SPANS))
 
 
 @st.composite
@@ -75,7 +76,11 @@ def lookups(view: View, at_us: int) -> list[object]:
         found.extend(view.attribution(name, app, at_us) for app in ("a", "b", "c"))
         found.append(view.policy_price(name, at_us))
         for tier in ("", "flex", "felx"):
-            found.extend(view.rate("p", name, tier, workload, at_us) for workload in ("", "realtime", "batch"))
+            found.extend(
+                view.rate("p", name, tier, workload, region, at_us)
+                for region in ("", "eu", "us")
+                for workload in ("", "realtime", "batch")
+            )
     return found
 
 

@@ -103,7 +103,7 @@ def theirs(line: RateLine, at: datetime, tokens: dict[str, int]) -> Decimal:
 def test_prices_agree_to_the_last_digit(drawn: tuple[RateLine, datetime, dict[str, int]]) -> None:
     line, at, tokens = drawn
     at_us = (at - EPOCH) // timedelta(microseconds=1)
-    rate = card().rate(line.provider, line.model, line.service_tier, line.workload_class, at_us)
+    rate = card().rate(line.provider, line.model, line.service_tier, line.workload_class, line.region, at_us)
     assert rate is not None
     total_input = sum(tokens.get(bucket, 0) for bucket in INPUT_BUCKETS)
     tier = [tier for tier in rate.tiers if tier.input_tokens_above == 0 or total_input > tier.input_tokens_above][-1]

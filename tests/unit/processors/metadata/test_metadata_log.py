@@ -39,6 +39,7 @@ RATE: dict[str, Any] = {
     "model": "gpt",
     "service_tier": None,
     "workload_class": "any",
+    "region": None,
     "effective_from": 0,
     "effective_to": None,
     "input_tokens_above": 0,
@@ -143,6 +144,7 @@ def test_a_refused_record_counts_as_read_and_is_part_of_the_digest() -> None:
             "provider 'openai' model 'gpt': price of input_text_uncached must be 0 to 5000000000 pico a token",
         ),
         ("RateCard", card({**RATE, "list_pico": {"x": 1}, "provider_pico": {"x": 1}}), "no such bucket or fee"),
+        ("RateCard", card({**RATE, "region": ""}), "region must be null for any region, got ''"),
         ("RateCard", card(RATE, RATE), "two lines above 0 overlap in time"),
         ("RateCard", {**card(RATE), "content_hash": "0" * 64}, "content_hash must be"),
         (

@@ -63,10 +63,10 @@ def test_a_tenant_without_listed_apps_has_any_app() -> None:
 
 def test_a_misspelt_service_tier_has_no_price() -> None:
     view = ViewBuilder().rate("openai", "m", {TEXT: 5}).rate("openai", "m", {TEXT: 9}, service_tier="flex").view()
-    standard, flex = view.rate("openai", "m", "", "", 0), view.rate("openai", "m", "flex", "", 0)
+    standard, flex = view.rate("openai", "m", "", "", "", 0), view.rate("openai", "m", "flex", "", "", 0)
     assert standard is not None and standard.tiers[0].provider_pico == {TEXT: 5}
     assert flex is not None and flex.tiers[0].provider_pico == {TEXT: 9}
-    assert view.rate("openai", "m", "felx", "", 0) is None
+    assert view.rate("openai", "m", "felx", "", "", 0) is None
 
 
 def test_the_exact_workload_class_goes_before_any() -> None:
@@ -74,9 +74,30 @@ def test_the_exact_workload_class_goes_before_any() -> None:
     prices = {
         workload: rate.tiers[0].provider_pico[TEXT]
         for workload in ("batch", "realtime", "")
-        if (rate := view.rate("p", "m", "", workload, 0))
+        if (rate := view.rate("p", "m", "", workload, "", 0))
     }
     assert prices == {"batch": 2, "realtime": 5, "": 5}
+
+
+def test_the_exact_region_goes_before_any_region_and_then_the_exact_class_before_any() -> None:
+    view = (
+        ViewBuilder()
+        .rate("p", "m", {"images": 1})
+        .rate("p", "m", {"images": 2}, workload_class="batch")
+        .rate("p", "m", {"images": 3}, region="eu")
+        .rate("p", "m", {"images": 4}, region="eu", workload_class="batch")
+        .rate("p", "m", {"images": 5}, region="uk")
+        .rate("p", "local", {"images": 6}, region="eu")
+        .view()
+    )
+
+    def images(model: str, workload: str, region: str) -> int | None:
+        found = view.rate("p", model, "", workload, region, 0)
+        return None if found is None else found.tiers[0].list_pico["images"]
+
+    assert [images("m", "realtime", region) for region in ("", "us", "eu", "EU")] == [1, 1, 3, 1]
+    assert [images("m", "batch", region) for region in ("", "us", "eu", "uk")] == [2, 2, 4, 5]
+    assert [images("local", "realtime", region) for region in ("", "us", "eu")] == [None, None, 6]
 
 
 def test_the_newest_card_that_has_the_model_counts() -> None:
@@ -84,15 +105,15 @@ def test_the_newest_card_that_has_the_model_counts() -> None:
     new = make_card("new", [RateLine("p", "a", {TEXT: 2}, {TEXT: 2})], effective_from_us=100, effective_to_us=200)
     for entries in ([old, new], [new, old]):
         view = build_view(entries)
-        found = [rate.card_id for at_us in (99, 100, 199, 200) if (rate := view.rate("p", "a", "", "", at_us))]
+        found = [rate.card_id for at_us in (99, 100, 199, 200) if (rate := view.rate("p", "a", "", "", "", at_us))]
         assert found == ["old", "new", "new", "old"]
-        other = view.rate("p", "b", "", "", 150)
+        other = view.rate("p", "b", "", "", "", 150)
         assert other is not None and other.card_id == "old"
 
 
 def test_tiers_rise_by_threshold_whatever_the_order_of_lines() -> None:
     builder = ViewBuilder().rate("p", "m", {TEXT: 20}, above=200_000).rate("p", "m", {TEXT: 10})
-    rate = builder.view().rate("p", "m", "", "", 0)
+    rate = builder.view().rate("p", "m", "", "", "", 0)
     assert rate is not None
     assert [(tier.input_tokens_above, tier.list_pico[TEXT]) for tier in rate.tiers] == [(0, 10), (200_000, 20)]
 
@@ -156,4 +177,4 @@ def test_an_empty_view_has_the_defaults() -> None:
     view = build_view([])
     assert view.parameters == Parameters(900_000_000, 300_000_000, 600_000_000, 1_800_000_000)
     assert view.boundaries == ()
-    assert view.rate("p", "m", "", "", 0) is None
+    assert view.rate("p", "m", "", "", "", 0) is None

@@ -14,7 +14,7 @@ from gatemeter.processors.metadata.publishing import Draft
 from gatemeter.processors.metadata.records import entry_of
 from gatemeter.processors.metadata.views import Rate, View, build_view
 from gatemeter.processors.metadata.yamlfiles import FileError
-from gatemeter.processors.pricing.cards import CardHead, discounted, load_card, make_card_datum, save_card
+from gatemeter.processors.pricing.cards import CardHead, discounted, load_card, make_card_datum, raised, save_card
 from gatemeter.processors.pricing.ratesfile import BuiltCard, build_card
 from gatemeter.schemas.codec import Decoded
 
@@ -33,8 +33,8 @@ def view_of(card: BuiltCard) -> View:
     return build_view([entry_of(Decoded("RateCard", card.datum))])
 
 
-def rate(view: View, provider: str, model: str, tier: str = "", workload: str = "realtime") -> Rate:
-    found = view.rate(provider, model, tier, workload, NOW_US)
+def rate(view: View, provider: str, model: str, tier: str = "", workload: str = "realtime", region: str = "") -> Rate:
+    found = view.rate(provider, model, tier, workload, region, NOW_US)
     assert found is not None
     return found
 
@@ -99,6 +99,68 @@ model_ids:
         rate(view, "anthropic", "claude-sonnet-4-5-20250929").tiers
         == rate(view, "anthropic", "claude-sonnet-4-5").tiers
     )
+
+
+SURCHARGE = """
+overrides: [{provider: openai, provider_discount_percent: 20}]
+fees: [{provider: openai, model: gpt-4o, prices: {request: 0.5}}]
+surcharges:
+  - {provider: openai, region: eu, percent: 10}
+  - {provider: openai, model: gpt-4.1, region: eu, percent: 2.5}
+  - {provider: openai, model: gpt-4o, region: uk, percent: 100}
+"""
+
+
+def test_a_surcharge_raises_token_prices_of_calls_in_its_region_alone(tmp_path: Path) -> None:
+    view = view_of(build(tmp_path, SURCHARGE))
+    assert both(rate(view, "openai", "gpt-4o"), "input_text_uncached") == (2_500_000, 2_000_000)
+    assert rate(view, "openai", "gpt-4o", region="us") == rate(view, "openai", "gpt-4o")
+    regional = rate(view, "openai", "gpt-4o", region="eu")
+    assert both(regional, "input_text_uncached") == (2_750_000, 2_200_000)
+    assert both(regional, "request") == (500_000_000_000, 500_000_000_000), "fees stay"
+    assert both(rate(view, "openai", "gpt-4o", region="uk"), "input_text_uncached") == (5_000_000, 4_000_000)
+    assert both(rate(view, "openai", "gpt-4.1", region="eu"), "input_text_uncached") == (2_050_000, 1_640_000)
+    assert both(rate(view, "openai", "gpt-4o-mini", region="eu"), "input_text_uncached") == (165_000, 132_000)
+
+
+def test_a_surcharge_holds_in_every_tier_class_and_context(tmp_path: Path) -> None:
+    head = HEAD.replace("[openai]", "[openai, google]")
+    text = "surcharges: [{provider: openai, region: eu, percent: 10}, {provider: google, region: eu, percent: 10}]"
+    view = view_of(build(tmp_path, text, head))
+    batch = both(rate(view, "openai", "gpt-4o", "", "batch", "eu"), "input_text_uncached")
+    assert batch == (1_375_000, 1_375_000)
+    assert both(rate(view, "openai", "gpt-4o", "priority", region="eu"), "input_text_uncached") == (
+        4_675_000,
+        4_675_000,
+    )
+    base, regional = rate(view, "google", "gemini-2.5-pro"), rate(view, "google", "gemini-2.5-pro", region="eu")
+    assert [tier.input_tokens_above for tier in regional.tiers] == [0, 200_000]
+    for plain, dear in zip(base.tiers, regional.tiers, strict=True):
+        assert {name: pico * 11 // 10 for name, pico in plain.list_pico.items() if "_text_" in name} == {
+            name: pico for name, pico in dear.list_pico.items() if "_text_" in name
+        }
+
+
+def test_a_line_of_ones_own_for_a_region_stays_as_it_is(tmp_path: Path) -> None:
+    text = """
+models: [{provider: openai, model: gpt-4o, region: eu, prices: {input_text_uncached: 9}}]
+surcharges: [{provider: openai, region: eu, percent: 10}]
+"""
+    view = view_of(build(tmp_path, text))
+    assert both(rate(view, "openai", "gpt-4o", region="eu"), "input_text_uncached") == (9_000_000, 9_000_000)
+    assert both(rate(view, "openai", "gpt-4o-mini", region="eu"), "input_text_uncached") == (165_000, 165_000)
+    override = text.replace(
+        "surcharges:",
+        "overrides: [{provider: openai, model: gpt-4o, region: eu, prices: {input_text_uncached: 8}}]\nsurcharges:",
+    )
+    view = view_of(build(tmp_path, override))
+    assert both(rate(view, "openai", "gpt-4o", region="eu"), "input_text_uncached") == (9_000_000, 8_000_000)
+    assert both(rate(view, "openai", "gpt-4o"), "input_text_uncached") == (2_500_000, 2_500_000)
+
+
+@pytest.mark.parametrize(("pico", "ppm", "expected"), [(1, 500_000, 2), (5, 100_000, 6), (15, 100_000, 16), (7, 0, 7)])
+def test_a_surcharge_is_rounded_half_even(pico: int, ppm: int, expected: int) -> None:
+    assert raised(pico, ppm) == expected
 
 
 @pytest.mark.parametrize(("pico", "ppm", "expected"), [(1, 500_000, 0), (3, 500_000, 2), (5, 500_000, 2), (7, 1, 7)])
@@ -173,6 +235,20 @@ def test_a_discounted_price_is_rounded_half_even(pico: int, ppm: int, expected: 
             "rates.yaml: currency must be USD, the currency of genai-prices 0.2.3, or providers must be []",
         ),
         ("effective_to: 2026-10-15", "rates.yaml: effective_to must be after effective_from"),
+        (
+            "surcharges: [{provider: openai, region: eu, percent: 1001}]",
+            "rates.yaml: surcharge 1: percent must be 0 to 1000, got 1001",
+        ),
+        ("surcharges: [{provider: openai, percent: 5}]", "rates.yaml: surcharge 1: region is missing; it must be "),
+        ("surcharges: [{provider: openai, region: eu}]", "rates.yaml: surcharge 1: percent is missing; it must be "),
+        (
+            "surcharges: [{provider: openai, region: any, percent: 5}]",
+            "rates.yaml: surcharge 1: region must be the region that costs more, got 'any'",
+        ),
+        (
+            "surcharges: [{provider: openia, region: eu, percent: 5}]",
+            "rates.yaml: surcharge 1: no price of the card has provider 'openia' in this tier and class",
+        ),
         ("discount: 5", "rates.yaml: discount is not known; known are effective_from, "),
     ],
 )
@@ -198,7 +274,7 @@ def test_a_card_that_does_not_fit_into_a_kafka_record_says_what_to_do(tmp_path: 
 def test_the_example_builds_the_same_card_each_time(tmp_path: Path) -> None:
     first, second = build_card(EXAMPLE), build_card(EXAMPLE)
     assert first.datum == second.datum
-    frozen = "9b62cf2ee1617c5cb1db5c9f067208f52a794ca955540487afb4a981c66415ff"
+    frozen = "635b7bcbfcfe85d22892ec661de7345d433c966377bf657c6e321c920428b517"
     assert first.datum["content_hash"] == frozen, "prices of a released card changed: give the card another card_id"
     save_card(tmp_path / "card.json", first.datum)
     assert load_card(tmp_path / "card.json") == Draft("RateCard", first.datum)

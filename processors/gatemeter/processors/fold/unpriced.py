@@ -1,0 +1,171 @@
+"""Exceptions for what has no price: one row a record and thing that is lacking, with how often and how many tokens.
+
+A record and what is admitted of it are the same however the log is fetched, so its rows are a pure function of the log;
+a flood of unpriced usage makes few rows. The row names the first such event of its record. See docs/fold.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from gatemeter.processors.fold.types import Row, Rows
+from gatemeter.processors.metadata.cards import RateKey
+from gatemeter.processors.metadata.views import View
+from gatemeter.processors.pricing.columns import Ints
+from gatemeter.processors.pricing.unpriced import (
+    QUANTITIES,
+    Lack,
+    input_tokens_of,
+    used_of,
+    why_no_policy_price,
+    why_unpriced,
+)
+from gatemeter.schemas.tables import INPUT_BUCKETS, OUTPUT_BUCKETS
+
+UNPRICED: Final = "unpriced"
+_PLACE: Final = ("provider", "model", "served_model", "service_tier", "workload_class", "region")
+_USED: Final = pl.sum_horizontal(
+    (pl.col(name).fill_null(0) > 0).cast(pl.Int64) * (1 << at) for at, name in enumerate(QUANTITIES)
+)
+_IN: Final = pl.sum_horizontal(pl.col(name).fill_null(0) for name in INPUT_BUCKETS)
+_OUT: Final = pl.sum_horizontal(pl.col(name).fill_null(0) for name in OUTPUT_BUCKETS)
+_FIRST: Final = ("event_index", "gateway_id", "request_id", "attempt", "recorded_at", "request_started_at")
+
+
+class What(NamedTuple):
+    """What is lacking: of usage its place and `Lack`, of decisions the policy and why. `event`: RESPONSE or POLICY."""
+
+    event: str
+    place: tuple[str, ...]
+    lack: Lack
+
+
+class First(NamedTuple):
+    """The first event of its record that lacks it; times in microseconds."""
+
+    event_index: int
+    gateway_id: str
+    request_id: str
+    attempt: int
+    recorded_at: int
+    request_started_at: int
+
+
+@dataclass(slots=True)
+class Lacking:
+    """How much of a record lacks the same."""
+
+    first: First
+    events: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(slots=True)
+class UnpricedBook:
+    """What was unpriced since the last call of `into`, by offset and what is lacking."""
+
+    _found: dict[tuple[int, What], Lacking] = field(default_factory=dict)
+
+    def usage(self, fact: Mapping[str, Any], view: View) -> None:
+        """One unpriced usage fact."""
+        used, tokens = used_of(fact), input_tokens_of(fact)
+        out = sum(fact[name] or 0 for name in OUTPUT_BUCKETS)
+        what = _usage_lack(fact, used, tokens, view)
+        self._add(fact["offset"], what, First(*(fact[name] for name in _FIRST)), (1, tokens, out))
+
+    def decision(self, fact: Mapping[str, Any], view: View) -> None:
+        """One unpriced decision."""
+        self._add(fact["offset"], _decision_lack(fact, view), _decision_first(fact), (1, 0, 0))
+
+    def usages(self, facts: pl.DataFrame, eras: Ints, view: View) -> None:
+        """Unpriced usage facts in log order, those that lack the same together; `eras`: of each its start's."""
+        bounds = np.array(view.context_bounds, np.int64)
+        facts = facts.with_columns(_USED.alias("used"), _IN.alias("in"), _OUT.alias("out"), pl.Series("era", eras))
+        context = pl.Series("context", np.searchsorted(bounds, facts["in"].to_numpy(), side="left"))
+        names = ("offset", *_PLACE, "era", "used", "context")
+        sums = (pl.len(), pl.col("in").sum().alias("in_sum"), pl.col("out").sum().alias("out_sum"))
+        grouped = facts.with_columns(context).group_by(names, maintain_order=True)
+        for row in grouped.agg(pl.col(*_FIRST, "in").first(), *sums).iter_rows(named=True):
+            used = tuple(name for at, name in enumerate(QUANTITIES) if row["used"] >> at & 1)
+            what = _usage_lack(row, used, row["in"], view)
+            counts = row["len"], row["in_sum"], row["out_sum"]
+            self._add(row["offset"], what, First(*(row[name] for name in _FIRST)), counts)
+
+    def decisions(self, facts: pl.DataFrame, eras: Ints, view: View) -> None:
+        """Unpriced decisions in log order, likewise."""
+        facts = facts.with_columns(pl.col("units").is_null().alias("unitless"), pl.Series("era", eras))
+        grouped = facts.group_by("offset", "policy_id", "era", "unitless", maintain_order=True)
+        firsts = pl.col(*_FIRST, "sender_gateway_id").first()
+        for row in grouped.agg(firsts, pl.len()).iter_rows(named=True):
+            self._add(row["offset"], _decision_lack(row, view), _decision_first(row), (row["len"], 0, 0))
+
+    def _add(self, offset: int, what: What, first: First, counts: tuple[int, int, int]) -> None:
+        entry = self._found.get((offset, what))
+        if entry is None:
+            entry = self._found[offset, what] = Lacking(first)
+        entry.first = min(entry.first, first)
+        entry.events += counts[0]
+        entry.input_tokens += counts[1]
+        entry.output_tokens += counts[2]
+
+    def into(self, rows: Rows, topic: str, partition: int) -> None:
+        """Adds the rows of `exceptions`, and forgets them."""
+        for (offset, what), entry in sorted(self._found.items(), key=lambda item: (item[0][0], item[1].first)):
+            rows.add("exceptions", _row(topic, partition, offset, what, entry))
+        self._found = {}
+
+
+def _usage_lack(fact: Mapping[str, Any], used: Sequence[str], input_tokens: int, view: View) -> What:
+    key: RateKey = (
+        fact["provider"],
+        fact["served_model"] or fact["model"],
+        fact["service_tier"],
+        fact["workload_class"],
+        fact["region"],
+    )
+    lack = why_unpriced(view, key, used, input_tokens, fact["request_started_at"])
+    if lack is None:
+        raise AssertionError(f"request {fact['request_id']} is unpriced but view {view.offset} prices it")
+    return What("RESPONSE", tuple(fact[name] for name in _PLACE), lack)
+
+
+def _decision_lack(fact: Mapping[str, Any], view: View) -> What:
+    policy_id = fact["policy_id"]
+    return What("POLICY", (policy_id,), Lack(why_no_policy_price(view, policy_id, fact["request_started_at"])))
+
+
+def _decision_first(fact: Mapping[str, Any]) -> First:
+    """The row is about the gateway that sent the record, as all exceptions are."""
+    return First(*(fact["sender_gateway_id" if name == "gateway_id" else name] for name in _FIRST))
+
+
+def _row(topic: str, partition: int, offset: int, what: What, entry: Lacking) -> Row:
+    place = dict(zip(_PLACE if what.event == "RESPONSE" else ("policy_id",), what.place, strict=True))
+    detail: dict[str, Any] = {"event": what.event, "reason": what.lack.reason, "events": entry.events, **place}
+    if what.event == "RESPONSE":
+        detail |= {"missing": what.lack.missing, "input_tokens_above": what.lack.input_tokens_above}
+        detail |= {"input_tokens": entry.input_tokens, "output_tokens": entry.output_tokens}
+    first = entry.first
+    detail["request_started_at_us"] = first.request_started_at
+    return {
+        "topic": topic,
+        "partition": partition,
+        "offset": offset,
+        "event_index": first.event_index,
+        "kind": UNPRICED,
+        "gateway_id": first.gateway_id,
+        "request_id": first.request_id,
+        "attempt": first.attempt,
+        "recorded_at": first.recorded_at,
+        "detail": json.dumps(detail, sort_keys=True),
+        "raw": b"",
+        "first_offset": None,
+        "first_raw": b"",
+    }
