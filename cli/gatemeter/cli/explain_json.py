@@ -183,6 +183,7 @@ def _source(source: RateSource | PolicySource | None) -> dict[str, Any] | None:
         "card_effective_from": utc(source.card_from_us),
         "card_effective_to": _time(source.card_to_us),
         "workload_class": source.workload_class,
+        "region": source.region or None,
         **dates,
     }
 

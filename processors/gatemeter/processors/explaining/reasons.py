@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from gatemeter.processors.explaining.lines import Line
-from gatemeter.processors.metadata.cards import ANY_CLASS, RateKey
+from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateKey
 from gatemeter.processors.metadata.views import PolicyPrice, RateCard, View
 from gatemeter.processors.sealing.hours import utc
 
@@ -15,7 +15,7 @@ NAMED: Final = 5
 
 
 def why_no_rate(fact: Mapping[str, Any], view: View) -> str:
-    """Why no card in force prices an attempt: no card, provider, model, service tier, workload class, or time."""
+    """Why no card in force prices an attempt: card, provider, model, service tier, workload class, region or time."""
     at_us = fact["request_started_at"]
     provider, model = fact["provider"], fact["served_model"] or fact["model"]
     cards = [card for card in view.cards if card.in_force(at_us)]
@@ -36,7 +36,11 @@ def why_no_rate(fact: Mapping[str, Any], view: View) -> str:
     if not of_class:
         known = _some(key[3] for key in of_tier)
         return f"no {names} has the workload class {fact['workload_class']!r} of {model!r}; it has {known}"
-    return f"no {names} has a price of {model!r} at {utc(at_us)}; it has one {_spans(cards, of_class)}"
+    of_region = [key for key in of_class if key[4] in (fact["region"], ANY_REGION)]
+    if not of_region:
+        known = _some(key[4] for key in of_class)
+        return f"no {names} has the region {fact['region']!r} of {model!r}; it has {known}"
+    return f"no {names} has a price of {model!r} at {utc(at_us)}; it has one {_spans(cards, of_region)}"
 
 
 def why_no_price(lines: Iterable[Line], card_id: str) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from gatemeter.processors.fold.facts import find_rate
-from gatemeter.processors.metadata.cards import ANY_CLASS
+from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION
 from gatemeter.processors.metadata.entries import Dated
 from gatemeter.processors.metadata.log import MetadataLog, NeedsMetadata
 from gatemeter.processors.metadata.views import Rate, View
@@ -43,6 +44,8 @@ class RateSource(Dated):
     card_to_us: int | None
     workload_class: str
     """`any`, or the class that the line names."""
+    region: str
+    """'' for any, or the region that the line names."""
 
 
 class Terms:
@@ -89,12 +92,14 @@ class Terms:
         `model`: the one of the two that has the price; `above`: `input_tokens_above` of the tier.
         """
         record = self.card(rate.card_hash)
-        for workload_class in (fact["workload_class"], ANY_CLASS):
-            wanted = (fact["provider"], model, fact["service_tier"], workload_class, above)
+        classes, regions = (fact["workload_class"], ANY_CLASS), (fact["region"], ANY_REGION)
+        for region, workload_class in product(regions, classes):
+            wanted = (fact["provider"], model, fact["service_tier"], workload_class, region, above)
             for line in record.datum["rates"]:
                 dates = Dated(effective_from_us=line["effective_from"], effective_to_us=line["effective_to"])
                 named = (line["provider"], line["model"], line["service_tier"] or "", line["workload_class"])
-                if (*named, line["input_tokens_above"]) == wanted and dates.in_force(fact["request_started_at"]):
+                place = (*named, line["region"] or ANY_REGION, line["input_tokens_above"])
+                if place == wanted and dates.in_force(fact["request_started_at"]):
                     return _source(record, line)
         raise TermsMissing(f"card {rate.card_id!r} has no line of model {model!r} above {above} input tokens")
 
@@ -103,7 +108,7 @@ def rate_of(fact: Mapping[str, Any], view: View) -> Rate | None:
     """The rate of an attempt by the fold's own rule; None: no card in force has one."""
     models = fact["served_model"], fact["model"]
     tier, workload_class = fact["service_tier"], fact["workload_class"]
-    return find_rate(view, fact["provider"], models, tier, workload_class, fact["request_started_at"])
+    return find_rate(view, fact["provider"], models, tier, workload_class, fact["region"], fact["request_started_at"])
 
 
 def matched_model(fact: Mapping[str, Any], view: View, rate: Rate) -> str:
@@ -125,6 +130,7 @@ def _source(record: CardRecord, line: Mapping[str, Any]) -> RateSource:
         card["effective_from"],
         card["effective_to"],
         line["workload_class"],
+        line["region"] or ANY_REGION,
         effective_from_us=line["effective_from"],
         effective_to_us=line["effective_to"],
     )

@@ -49,6 +49,8 @@ def of_rate(fact: Mapping[str, Any], matched: str, source: RateSource, tier: Tie
         yield f"service tier {tier_name(fact['service_tier'])!r} has prices of its own"
     if source.workload_class == fact["workload_class"]:
         yield f"workload class {fact['workload_class']!r} has prices of its own"
+    if source.region:
+        yield f"region {source.region!r} has prices of its own"
     if tier is not None and len(tier.bounds) > 1:
         yield _of_tier(tier)
     if fact["purpose"] == "policy_evaluation":

@@ -113,6 +113,13 @@ def test_batch_and_a_service_tier_have_prices_of_their_own() -> None:
     assert "request" not in by_name(reckoned.lines), "this line has no fee"
 
 
+def test_a_region_has_prices_of_its_own() -> None:
+    item, reckoned = explained(response("r", 0, model="local", region="eu", tokens=(10, 0)))
+    assert by_name(reckoned.lines) == {"input_text_uncached": (10, 30, 20)}
+    assert isinstance(reckoned.source, RateSource) and reckoned.source.region == "eu"
+    assert "region 'eu' has prices of its own" in said(item)
+
+
 def test_a_cache_hit_is_free_and_says_what_it_saved() -> None:
     item, reckoned = explained(response("r", 0, gateway_cache="exact"))
     assert (reckoned.lines, reckoned.reckoned["charge"], reckoned.price_status) == ((), 0, "free")
@@ -171,6 +178,10 @@ def test_an_answer_without_usage_is_unknown_and_an_explicit_zero_is_priced() -> 
         (
             {"model": "nightly"},
             "no card in force (card-1) has the workload class 'realtime' of 'nightly'; it has batch",
+        ),
+        (
+            {"model": "local", "region": "us"},
+            "no card in force (card-1) has the region 'us' of 'local'; it has eu",
         ),
         (
             {"model": "retired"},
