@@ -19,7 +19,7 @@ local: $(VENV)/installed ## Keep the embedded system running for trying things, 
 	@$(BIN)/gatemeter local $(ARGS)
 
 test: $(VENV)/installed ## Run unit, property and integration tests (needs Java 17 and Maven for Apache Kafka)
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/installed ## Check style, types and the Compose file
 	$(BIN)/ruff check .

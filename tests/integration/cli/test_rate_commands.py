@@ -102,8 +102,11 @@ def world(kafka: KafkaBroker, clickhouse: ClickHouse, tmp_path_factory: pytest.T
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables do not break, however wide the terminal of whoever runs the tests is."""
-    monkeypatch.setattr(console, "width", 400)
+    """Tables do not break, however wide the terminal of whoever runs the tests is.
+
+    Not `width`: taking that back would fix the width of the moment for the tests that come later in this process.
+    """
+    monkeypatch.setattr(console, "_width", 400)
 
 
 def test_published_cards_are_compared_by_id_and_date(world: World) -> None:
