@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+# A console takes the width from here once, when its module is imported, and never asks again; pytest-xdist's processes have one.
+os.environ.pop("COLUMNS", None)
 
 pytest_plugins = ["support.clickhouse", "support.kafka"]
