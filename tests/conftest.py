@@ -8,7 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-# A console takes the width from here once, when its module is imported, and never asks again; pytest-xdist's processes have one.
+# A console takes the width from here once, when its module is imported, and never asks again; the processes of
+# pytest-xdist have one.
 os.environ.pop("COLUMNS", None)
 
 pytest_plugins = ["support.clickhouse", "support.kafka"]
