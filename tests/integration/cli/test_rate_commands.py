@@ -13,7 +13,6 @@ import typer
 from clickhouse_connect.driver.client import Client
 from typer.testing import CliRunner
 
-from gatemeter.cli.operator_options import console
 from gatemeter.cli.rates_check import rates_check
 from gatemeter.cli.rates_diff import rates_diff
 from gatemeter.cli.rates_preview import rates_preview
@@ -32,7 +31,7 @@ TENANTS = """
 plans: [{plan: standard, markup_percent: 10}]
 tenants: [{tenant: acme, cost_centre: cc-1, plan: standard}]
 """
-OUTPUT = {"TERM": "dumb"}
+OUTPUT = {"COLUMNS": "400", "TERM": "dumb"}
 IN = "input_text_uncached"
 app = typer.Typer()
 for command in (rates_diff, rates_check, rates_preview):
@@ -98,15 +97,6 @@ def world(kafka: KafkaBroker, clickhouse: ClickHouse, tmp_path_factory: pytest.T
         yield made
         made.client.close()
     clickhouse.drop(database)
-
-
-@pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables do not break, however wide the terminal of whoever runs the tests is.
-
-    Not `width`: taking that back would fix the width of the moment for the tests that come later in this process.
-    """
-    monkeypatch.setattr(console, "_width", 400)
 
 
 def test_published_cards_are_compared_by_id_and_date(world: World) -> None:
