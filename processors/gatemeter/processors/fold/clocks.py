@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gatemeter.processors.fold.decoding import Ints
-from gatemeter.processors.fold.state import Clock
+from gatemeter.processors.fold.state import Clock, Due
 from gatemeter.processors.fold.types import HOUR_US, MINUTE_US, LogRecord
 from gatemeter.processors.metadata.views import View
 
@@ -22,6 +22,8 @@ class Clocks:
         self.log_time: Ints = np.maximum.accumulate(np.maximum(self.timestamps, before.log_time_us))
         self.posting_floor: Ints = np.maximum(self.log_time - parameters.grace_us, before.posting_floor_us)
         self.memory_floor: Ints = np.maximum(self.log_time - parameters.horizon_us, before.memory_floor_us)
+        self._floor_before_us = before.memory_floor_us
+        self._horizon_us = parameters.horizon_us
         self.future_bound_us = max(before.future_bound_us, parameters.future_bound_us)
 
     def at(self, record: int) -> Clock:
@@ -33,10 +35,11 @@ class Clocks:
             self.future_bound_us,
         )
 
-    def reaching(self, deadline_us: int) -> tuple[Clock, int]:
-        """Clock and offset of the first record whose log time has reached a deadline."""
+    def reaching(self, deadline_us: int) -> Due:
+        """The first record whose log time has reached a deadline."""
         record = int(np.searchsorted(self.log_time, deadline_us, side="left"))
-        return self.at(record), int(self.offsets[record])
+        floor_us = int(self.memory_floor[record - 1]) if record else self._floor_before_us
+        return Due(self.at(record), int(self.offsets[record]), max(floor_us, deadline_us - self._horizon_us))
 
     def slices(self, record_of: Ints) -> Ints:
         """Slice of each event."""

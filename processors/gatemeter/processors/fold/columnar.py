@@ -86,10 +86,11 @@ class ColumnarStretches:
     def control(self, record: LogRecord, view: View | None, before: View | None) -> None:
         """Folds a record of an operator; the clock is taken under the view before it and under its own."""
         clock = self.state.clock
-        take_control(self.plain, record, view, before)
+        reaching = take_control(self.plain, record, view, before)
         if view is not None:
             self.recent.shorten_waits(view.parameters.horizon_us)
-        self._inflater.expire(lambda _: (clock, record.offset), clock.log_time_us)
+        self._inflater.expire(reaching, clock.log_time_us)
+        self.plain.forget()
         self.recent.evict(clock.memory_floor_us)
 
     def needed_from(self) -> int | None:
@@ -112,8 +113,7 @@ class ColumnarStretches:
         self.state.clock = clocks.at(last)
         self.plain.expire_orphans(clocks.reaching)
         self._inflater.expire(clocks.reaching, self.state.clock.log_time_us)
-        self.plain.evict_denials()
-        self.plain.evict()
+        self.plain.forget()
         self.recent.evict(self.state.clock.memory_floor_us)
         self.recent.compact(self.state.clock.log_time_us)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +14,7 @@ from gatemeter.processors.fold.exchanges import Exchange, ExchangeKey, RequestHa
 from gatemeter.processors.fold.facts import Source
 from gatemeter.processors.fold.notices import exception
 from gatemeter.processors.fold.partition_state import PartitionState
-from gatemeter.processors.fold.plain import PlainFold
+from gatemeter.processors.fold.plain import PlainFold, Reaching
 from gatemeter.processors.fold.recent import (
     COMPLEX,
     HAS_REQUEST,
@@ -142,18 +141,18 @@ class Inflater:
         event = requests.row(row, named=True)
         return event, event["event_index"], self._source(event)
 
-    def expire(self, reaching: Callable[[int], tuple[Clock, int]], log_time_us: int) -> None:
+    def expire(self, reaching: Reaching, log_time_us: int) -> None:
         """Writes the orphans of simple entries whose deadline has come."""
         recent, state = self.recent, self.plain.state
         rows = recent.due(log_time_us)
         for row in rows.tolist():
             number = row + recent.base
-            clock, offset = reaching(int(recent.column("deadline")[row]))
+            due = reaching(int(recent.column("deadline")[row]))
             event, index, source = self._request(number, int(recent.column("request_row")[row]))
             key = (event["gateway_id"], event["request_id"], event["attempt"])
-            denied = self.plain.is_denied(key, clock, offset)
+            denied = self.plain.is_denied(key, due)
             view = recent.generation(number).view
-            state.rows.add("usage_facts", facts.unanswered_fact(event, index, source, view, clock, denied=denied))
+            state.rows.add("usage_facts", facts.unanswered_fact(event, index, source, view, due.clock, denied=denied))
             state.totals.orphans += 1
         if len(rows):
             recent.stop_waiting(rows)

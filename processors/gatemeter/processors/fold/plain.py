@@ -32,7 +32,7 @@ from gatemeter.processors.fold.state import (
     DUPLICATE,
     INVALID,
     REFUSED,
-    Clock,
+    Due,
 )
 from gatemeter.processors.fold.types import LogRecord, Row
 from gatemeter.processors.fold.unpriced import UNPRICED
@@ -42,6 +42,8 @@ from gatemeter.schemas.signing import TICK_GATEWAY
 
 OnEvict = Callable[[list[ExchangeKey], list[tuple[str, str]]], None]
 """Is told the keys of exchanges and of decisions that the memory forgot."""
+Reaching = Callable[[int], Due]
+"""Gives the first record whose log time has reached a deadline."""
 
 
 class PlainFold:
@@ -60,14 +62,19 @@ class PlainFold:
 
     def advance(self, record: LogRecord, view: View) -> None:
         """The clock takes the record's timestamp; what that makes due is done before the record's events."""
+        floor_us = self.state.clock.memory_floor_us
         self.state.clock.advance(record.timestamp_us, view)
-        self.after_clock(record)
+        self.state.totals.records += 1
+        self.expire_orphans(self.passing(record, floor_us, view.parameters.horizon_us))
+        self.forget()
 
-    def after_clock(self, record: LogRecord) -> None:
-        """The clock stands at this record."""
-        state = self.state
-        state.totals.records += 1
-        self.expire_orphans(lambda _: (state.clock, record.offset))
+    def passing(self, record: LogRecord, floor_us: int, horizon_us: int) -> Reaching:
+        """Every deadline that is due is reached at this record; before it the memory floor was `floor_us`."""
+        clock = self.state.clock
+        return lambda deadline_us: Due(clock, record.offset, max(floor_us, deadline_us - horizon_us))
+
+    def forget(self) -> None:
+        """Forgets what the horizon has passed, once all that is due is written."""
         self.evict_denials()
         self.evict()
 
@@ -306,17 +313,14 @@ class PlainFold:
 
     # -- time
 
-    def expire_orphans(self, at: Callable[[int], tuple[Clock, int]]) -> None:
-        """Writes the rows of REQUESTs whose RESPONSE did not come before log time reached their deadline.
-
-        `at` gives the clock and offset of the first record whose log time has reached a deadline.
-        """
+    def expire_orphans(self, reaching: Reaching) -> None:
+        """Writes the rows of REQUESTs whose RESPONSE did not come before log time reached their deadline."""
         log_time = self.state.clock.log_time_us
         if not self.waiting or log_time < self._first_deadline_us:
             return
         for key, deadline in [item for item in self.waiting.items() if item[1] <= log_time]:
             del self.waiting[key]
-            self._orphan(key, self.exchanges[key].request, *at(deadline))
+            self._orphan(key, self.exchanges[key].request, reaching(deadline))
         self._first_deadline_us = min(self.waiting.values(), default=0)
 
     def shorten_waits(self, horizon_us: int) -> None:
@@ -332,20 +336,20 @@ class PlainFold:
                 exchange.request.deadline_us = shorter
         self._first_deadline_us = min(self.waiting.values(), default=0)
 
-    def _orphan(self, key: ExchangeKey, half: RequestHalf | None, clock: Clock, offset: int) -> None:
+    def _orphan(self, key: ExchangeKey, half: RequestHalf | None, due: Due) -> None:
         if half is None or half.event is None or half.source is None or half.view is None:
             raise AssertionError(f"exchange {key} is in the waiting list but does not wait")
-        denied = self.is_denied(key, clock, offset)
-        row = facts.unanswered_fact(half.event, half.index, half.source, half.view, clock, denied=denied)
+        denied = self.is_denied(key, due)
+        row = facts.unanswered_fact(half.event, half.index, half.source, half.view, due.clock, denied=denied)
         self.state.rows.add("usage_facts", row)
         self.state.totals.orphans += 1
         half.stop_waiting()
 
-    def is_denied(self, key: ExchangeKey, clock: Clock, offset: int) -> bool:
-        """Whether a denial of the request came before the record at `offset` and is within the horizon."""
+    def is_denied(self, key: ExchangeKey, due: Due) -> bool:
+        """Whether a denial of the request came before that record and, at the deadline, was within the horizon."""
         denials = self.denials.get((key[0], key[1]))
         return denials is not None and any(
-            before < offset and log_time >= clock.memory_floor_us for log_time, before in denials.seen
+            offset < due.offset and log_time >= due.memory_floor_us for log_time, offset in denials.seen
         )
 
     def evict_denials(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from gatemeter.processors.fold import intervals
 from gatemeter.processors.fold.types import DAY_US, HOUR_US, MINUTE_US
@@ -47,6 +47,18 @@ class Clock:
     def copy(self) -> Clock:
         """As it is now."""
         return replace(self)
+
+
+class Due(NamedTuple):
+    """The first record whose log time has reached a deadline, and the memory floor as it stood at the deadline.
+
+    After a silence one record passes many deadlines, by more than the horizon: what was known when a timer ended must
+    not hang on how late that was noticed.
+    """
+
+    clock: Clock
+    offset: int
+    memory_floor_us: int
 
 
 @dataclass(frozen=True, slots=True)

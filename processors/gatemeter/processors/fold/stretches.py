@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from gatemeter.processors import admission
 from gatemeter.processors.fold.partition_state import PartitionState, Refused
-from gatemeter.processors.fold.plain import PlainFold
+from gatemeter.processors.fold.plain import PlainFold, Reaching
 from gatemeter.processors.fold.types import LogRecord, Rows
 from gatemeter.processors.metadata.views import View
 from gatemeter.sinks.arrow import rows_to_arrow
@@ -31,6 +31,7 @@ class PlainStretches:
     def control(self, record: LogRecord, view: View | None, before: View | None) -> None:
         """Folds a record of an operator; the clock is taken under the view before it and under its own."""
         take_control(self.plain, record, view, before)
+        self.plain.forget()
 
     def needed_from(self) -> int | None:
         """Lowest offset that the exchanges in memory need."""
@@ -44,12 +45,20 @@ class PlainStretches:
         return tables
 
 
-def take_control(plain: PlainFold, record: LogRecord, view: View | None, before: View | None) -> None:
-    """Raising the grace cannot reopen an hour: the floors are taken under both views, and never fall."""
+def take_control(plain: PlainFold, record: LogRecord, view: View | None, before: View | None) -> Reaching:
+    """Raising the grace cannot reopen an hour: the floors are taken under both views, and never fall.
+
+    Gives what the deadlines that are due have reached; what the horizon has passed is still to be forgotten.
+    """
+    floor_us = plain.state.clock.memory_floor_us
     if before is not None:
         plain.state.clock.advance(record.timestamp_us, before)
     if view is not None:
         plain.state.clock.advance(record.timestamp_us, view)
         plain.shorten_waits(view.parameters.horizon_us)
+    plain.state.totals.records += 1
     plain.state.totals.records_operator += 1
-    plain.after_clock(record)
+    horizon_us = min((each.parameters.horizon_us for each in (before, view) if each is not None), default=0)
+    reaching = plain.passing(record, floor_us, horizon_us)
+    plain.expire_orphans(reaching)
+    return reaching
