@@ -3,6 +3,7 @@
     with HttpProxy(clickhouse.url) as proxy:
         proxy.fault = LOSE_REPLY            # every request from now on
         proxy.once(CUT_REPLY, "INSERT")     # the next request whose statement begins so
+    proxy.silent_from(4, "USAGE_FACTS") # from the fourth request on whose statement contains it, nobody is answered
         proxy.fault = None                  # healthy again
 
 It runs in a thread of its own; faults are switched at run time, and every fault that was met is counted.
@@ -190,6 +191,7 @@ class HttpProxy(TcpProxy):
         parts = urlsplit(url)
         self._fault: Fault | None = None
         self._once: list[tuple[str, Fault]] = []
+        self._until_silence: tuple[int, str] | None = None
         self._changed: Callable[[], None] = lambda: None
         self.met: Counter[str] = Counter()
         super().__init__((parts.hostname or "127.0.0.1", parts.port or 80))
@@ -219,9 +221,14 @@ class HttpProxy(TcpProxy):
         """The next request whose statement begins with `statement` meets `fault`; may be called several times."""
         self._once.append((statement, fault))
 
+    def silent_from(self, number: int, statement: str) -> None:
+        """From the `number`-th request on whose statement contains `statement`, every request meets `SILENT`."""
+        self._until_silence = (number, statement)
+
     def heal(self) -> None:
-        """No more faults, those announced by `once` included."""
+        """No more faults, those announced by `once` and `silent_from` included."""
         self._once.clear()
+        self._until_silence = None
         self.fault = None
 
     def _fault_of(self, request: Request) -> Fault | None:
@@ -229,6 +236,11 @@ class HttpProxy(TcpProxy):
             if request.statement.startswith(entry[0]):
                 self._once.remove(entry)
                 return entry[1]
+        if self._until_silence is not None and self._until_silence[1] in request.statement:
+            number, statement = self._until_silence
+            self._until_silence = (number - 1, statement) if number > 1 else None
+            if number == 1:
+                self._fault = SILENT
         return self._fault
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
