@@ -63,7 +63,8 @@ def examples(count: int) -> settings:
 
 
 def views() -> dict[int, View]:
-    """Five views: the standard one; short timers; long timers, other prices; a key that ends; no future bound."""
+    """The standard one; short timers; long timers, other prices; a key that ends; another plan and apps; a gateway
+    that corroborates; authorities with dates, of any route and of one."""
     cheap = {name: price // 2 + 1 for name, price in PRICES.items()}
     tiers = {**PRICES, "output_text_reasoning": 7, "request": 11, "images": 13, "searches": 3}
     return {
@@ -90,6 +91,14 @@ def views() -> dict[int, View]:
         ),
         4: build(standard_view().gateway("gw-a", "a-1", valid_to_us=START_US + 90 * MINUTE), 4),
         5: build(standard_view(orphan_timer_us=15 * MINUTE).tenant("acme", plan_id="claims", apps=["chat"]), 5),
+        6: build(standard_view().gateway("gw-b", "b-1", role="corroborating").authority("gw-b", "gw-a"), 6),
+        7: build(
+            standard_view()
+            .authority("gw-a", "gw-b", route="/v1", from_us=START_US + 20 * MINUTE, to_us=START_US + 2 * HOUR)
+            .authority("gw-b", "gw-a", from_us=START_US + MINUTE)
+            .authority("gw-b", "gw-b", route="/v1"),
+            7,
+        ),
     }
 
 
@@ -185,6 +194,9 @@ _FIELDS: tuple[tuple[tuple[str, Any], ...], ...] = (
     (("output_text_reasoning", 3), ("searches", 2), ("images", 1), ("usage_source", "estimated")),
     (("input_text_cache_read", 5), ("latency_us", 30_000_000), ("usage_raw", '{"é": "\x1f"}')),
     (("searches", 1),),
+    (("route", "/v1"), ("trace_id", "t-1"), ("provider_request_id", "p-1")),
+    (("route", "/v1"),),
+    (("route", "/v2"), ("stream", True)),
     (("outcome", "deny"), ("units", None)),
     (("outcome", "deny"),),
     (("outcome", "redact"), ("evaluator_request_id", "r1"), ("policy_id", "other")),
@@ -204,7 +216,7 @@ _FIELDS: tuple[tuple[tuple[str, Any], ...], ...] = (
 
 def _fields(roll: int) -> tuple[tuple[str, Any], ...]:
     """The acceptable ones, which come first, three times as often as the refused."""
-    return _FIELDS[roll] if roll < len(_FIELDS) else _FIELDS[(roll - len(_FIELDS)) % 25]
+    return _FIELDS[roll] if roll < len(_FIELDS) else _FIELDS[(roll - len(_FIELDS)) % 28]
 
 
 def events() -> st.SearchStrategy[Event]:
@@ -239,7 +251,7 @@ def steps() -> st.SearchStrategy[Step]:
         *[st.builds(Send, st.integers(0, 3), st.lists(events(), max_size=6).map(tuple))] * 7,
         st.builds(Resend, st.integers(0, 3), st.integers(0, 12), st.integers(1, 8)),
         st.builds(Again, st.integers(0, 30)),
-        st.builds(Control, st.integers(1, 5)),
+        st.builds(Control, st.integers(1, 7)),
         st.builds(Bad, st.sampled_from(BAD), st.integers(0, 30), st.integers(0, 400)),
         st.builds(Operate, st.sampled_from(OPERATED), st.integers(0, 30), st.integers(0, 60)),
         *[st.builds(Jump, st.sampled_from(jumps))] * 4,

@@ -271,6 +271,7 @@ KEYS = {
         *("evidence_grade", "usage_source", "policy_id", "outcome", "currency", "topic", "partition", "slice"),
     ),
     "quarantine": ("topic", "partition", "offset", "event_index"),
+    "evidence": ("topic", "partition", "offset", "event_index"),
     "exceptions": ("topic", "partition", "offset", "event_index", "kind"),
     "quarantine_discards": ("topic", "partition", "offset", "event_index", "discard_offset"),
     "commits": ("run_id", "version"),

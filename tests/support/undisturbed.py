@@ -15,7 +15,7 @@ from support.clickhouse import ClickHouse
 from support.processes import Process
 from support.spine import Spine, ordered
 
-TABLES = ("usage_facts", "policy_facts", "usage_windows", "quarantine", "exceptions")
+TABLES = ("usage_facts", "policy_facts", "usage_windows", "evidence", "quarantine", "exceptions")
 TENANTS = ("retail-banking", "wealth-management", "engineering", "nobody")
 
 

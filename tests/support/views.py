@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gatemeter.processors.metadata.views import (
+    Authority,
     DatedPlan,
     Entry,
     Gateway,
@@ -44,9 +45,18 @@ class ViewBuilder:
         kind: str = "inference_proxy",
         valid_from_us: int = 0,
         valid_to_us: int | None = None,
+        role: str = "charging",
     ) -> ViewBuilder:
         key = GatewayKey(gateway_id, kind, valid_from_us, valid_to_us)
-        self._entries.append(Gateway(gateway_id, {kid or f"{gateway_id}-1": key}))
+        self._entries.append(Gateway(gateway_id, {kid or f"{gateway_id}-1": key}, role=role))
+        return self
+
+    def authority(
+        self, gateway_id: str, authority_id: str, *, route: str = "*", from_us: int = 0, to_us: int | None = None
+    ) -> ViewBuilder:
+        self._entries.append(
+            Authority(gateway_id, route, authority_id, effective_from_us=from_us, effective_to_us=to_us)
+        )
         return self
 
     def plan(

@@ -29,7 +29,7 @@ from gatemeter.cli.operator_options import (
     one_line_errors,
     report,
 )
-from gatemeter.processors.metadata.entries import MetadataError
+from gatemeter.processors.metadata.entries import CHARGING, CORROBORATING, MetadataError
 from gatemeter.processors.metadata.gateways import AddedGateway, add_gateway, ensure_tick_gateway
 from gatemeter.processors.metadata.keyrotation import (
     public_attestation_keys,
@@ -81,6 +81,10 @@ def gateways_add(
     no_attestation: Annotated[
         bool, typer.Option("--no-attestation", help="The gateway does not attest what it sends.")
     ] = False,
+    corroborating: Annotated[
+        bool,
+        typer.Option("--corroborating", help="What it says is evidence (grade C) and never charged: agents, app logs."),
+    ] = False,
     secrets: SecretsFile = DEFAULT_SECRETS,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     operator_key: OperatorKeyFile = DEFAULT_OPERATOR_KEY,
@@ -96,6 +100,8 @@ def gateways_add(
 
     Example: gatemeter gateways add litellm-eu --kind inference_proxy --secrets secrets.json
     """
+    if corroborating and name == TICK_GATEWAY:
+        raise MetadataError(f"--corroborating must not be given for {TICK_GATEWAY}, the workers' own gateway")
     if no_attestation and attestation_key is not None:
         raise MetadataError("--attestation-key must not be given beside --no-attestation")
     connection = connect(bootstrap, operator_key, operator_keys, kafka_config, events_topic, metadata_topic)
@@ -103,7 +109,8 @@ def gateways_add(
         added, path = ensure_tick_gateway(connection, secrets, reason), None
     else:
         path = None if no_attestation else attestation_key or secrets.parent / f"{name}.attestation.json"
-        added = add_gateway(connection, secrets, name, kind, attestation_path=path, reason=reason)
+        role = CORROBORATING if corroborating else CHARGING
+        added = add_gateway(connection, secrets, name, kind, role=role, attestation_path=path, reason=reason)
     _report_added(added, secrets, path)
 
 
@@ -195,25 +202,27 @@ def gateways_list(
     kafka_config: KafkaConfig = None,
     metadata_topic: MetadataTopic = METADATA_TOPIC,
 ) -> None:
-    """List gateways and their key ids with validity; secrets are never shown.
+    """List gateways, their roles and key ids with validity; secrets are never shown.
 
     Example: gatemeter gateways list --json
     """
     connection = connect(bootstrap, operator_key, operator_keys, kafka_config, metadata_topic=metadata_topic)
+    view = connection.view()
     rows = [
         {
             "gateway_id": key.gateway_id,
             "kind": key.gateway_kind,
+            "role": view.gateways[key.gateway_id].role,
             "kid": kid,
             "valid_from": _utc(key.valid_from_us),
             "valid_to": None if key.valid_to_us is None else _utc(key.valid_to_us),
         }
-        for kid, key in sorted(connection.view().keys.items(), key=lambda item: (item[1].gateway_id, item[0]))
+        for kid, key in sorted(view.keys.items(), key=lambda item: (item[1].gateway_id, item[0]))
     ]
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    table = Table("gateway", "kind", "key id", "valid from", "valid to")
+    table = Table("gateway", "kind", "role", "key id", "valid from", "valid to")
     for row in rows:
         table.add_row(*(value or "open" for value in row.values()))
     console.print(table)

@@ -44,6 +44,11 @@ COMMANDS: Final = (
     Command("gateways revoke", "gatemeter.cli.gateways:gateways_revoke", "processors", "End a key from a time on."),
     Command("gateways keys", "gatemeter.cli.gateways:gateways_keys", "processors", "Print public attestation keys."),
     Command("gateways list", "gatemeter.cli.gateways:gateways_list", "processors", "List gateways and key ids."),
+    Command(
+        "authorities set", "gatemeter.cli.authorities:authorities_set", "processors", "Let another gateway charge."
+    ),
+    Command("authorities end", "gatemeter.cli.authorities:authorities_end", "processors", "End an authority."),
+    Command("authorities list", "gatemeter.cli.authorities:authorities_list", "processors", "List authorities."),
     Command("quarantine list", "gatemeter.cli.quarantine:quarantine_list", "processors", "List what was refused."),
     Command("quarantine show", "gatemeter.cli.quarantine:quarantine_show", "processors", "Print one refused record."),
     Command("quarantine replay", "gatemeter.cli.quarantine:quarantine_replay", "processors", "Append refused records."),
@@ -69,6 +74,7 @@ GROUPS: Final = {
     "tenants": "Tenants, charge plans, policy prices and parameters.",
     "rates": "Rate cards.",
     "gateways": "Gateways and their keys.",
+    "authorities": "Who makes the fact where two gateways see one call.",
     "quarantine": "Refused records and their way back.",
     "operators": "Operators and their signing keys.",
     "sealers": "Keys with which hours are sealed.",

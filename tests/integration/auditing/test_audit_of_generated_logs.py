@@ -26,7 +26,7 @@ from support.logs import OPERATOR, SECRET, TOPIC, FakeMetadata, new_fold, run
 
 TABLES = (
     *("usage_facts", "policy_facts", "usage_windows", "quarantine", "exceptions", "gateway_epochs", "attestations"),
-    *("quarantine_discards", "commits", "operator_log", "ingest_batches"),
+    *("evidence", "quarantine_discards", "commits", "operator_log", "ingest_batches"),
 )
 TRUST = Trust(dict.fromkeys(("a-1", "b-1", "tick-1", "c-1"), SECRET), {OPERATOR.kid: OPERATOR.public_hex})
 

@@ -60,6 +60,7 @@ ENGINES = {
     "policy_facts": ("ReplacingMergeTree(version)", "posted_hour, gateway_id, decision_id, content_hash"),
     "usage_windows": ("ReplacingMergeTree(revision)", "window_start, gateway_id"),
     "quarantine": ("ReplacingMergeTree", "topic, partition, offset, event_index"),
+    "evidence": ("ReplacingMergeTree", "topic, partition, offset, event_index"),
     "exceptions": ("ReplacingMergeTree", "topic, partition, offset, event_index, kind"),
     "gateway_epochs": ("MergeTree", "gateway_id, epoch, topic, partition, first_sequence"),
     "ingest_batches": ("MergeTree", "topic, partition, next_offset"),

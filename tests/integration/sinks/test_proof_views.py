@@ -34,6 +34,10 @@ def conflict(offset: int) -> dict[str, Any]:
     return blank_row("exceptions") | {"topic": TOPIC, "offset": offset, "kind": "conflict", "raw": b"\xff"}
 
 
+def evidence(offset: int, event_index: int) -> dict[str, Any]:
+    return blank_row("evidence") | {"topic": TOPIC, "offset": offset, "event_index": event_index}
+
+
 def window(**changes: Any) -> dict[str, Any]:
     row = blank_row("usage_windows") | {"topic": TOPIC, "currency": "USD", "tenant_id": "acme", "revision": 1}
     return row | {"input_tokens": 100, "output_tokens": 20, "charge": 33} | changes
@@ -48,11 +52,12 @@ GOOD = checkpoint(
     records_batches=7,
     records_operator=1,
     records_quarantined=2,
-    events_received=9,
+    events_received=11,
     events_admitted=4,
     events_duplicate=2,
     events_conflict=1,
     events_quarantined=2,
+    events_corroborating=2,
     responses_fresh=2,
     responses_late=1,
 )
@@ -69,6 +74,7 @@ def fill(write: Write, **changes: Any) -> None:
         write("usage_windows", window(policy_id="pii", input_tokens=0, output_tokens=0, charge=6))
         write("quarantine", refused(4, -1), refused(5, -1), refused(6, 0), refused(6, 3), refused(11, -1))
         write("exceptions", conflict(7), conflict(12), conflict(7) | {"kind": "start_mismatch"})
+        write("evidence", evidence(8, 0), evidence(8, 1), evidence(11, 0))
     write("ingest_batches", checkpoint(next_offset=4, records=3), GOOD | changes, GOOD | changes)
 
 
@@ -88,6 +94,7 @@ def test_what_adds_up_is_ok_whatever_was_written_twice(write: Write, clickhouse_
         ({"records_quarantined": 3, "records_batches": 6}, "quarantined records"),
         ({"events_quarantined": 1, "events_admitted": 5}, "quarantined events"),
         ({"events_conflict": 2, "events_admitted": 3}, "conflicts"),
+        ({"events_corroborating": 3, "events_admitted": 3}, "corroborating events"),
         ({"responses_fresh": 3}, "fresh responses"),
         ({"responses_late": 0}, "late responses"),
     ],

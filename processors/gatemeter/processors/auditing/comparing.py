@@ -72,6 +72,7 @@ KEPT: Final = (
     Kept("policy_facts", _DECISION, "version", "offset", "decision_id", "fact", anywhere=True),
     Kept("usage_windows", _WINDOW, "revision", "revision", "window_start", "window"),
     Kept("quarantine", _EVENT, "", "offset", "offset", "refusal"),
+    Kept("evidence", _EVENT, "", "offset", "offset", "evidence"),
     Kept("exceptions", (*_EVENT, "kind"), "", "offset", "offset", "exception"),
     Kept("gateway_epochs", SEQUENCE_COLUMNS[:4], "", "run_offset", "epoch", "received event"),
     Kept("attestations", _STATEMENT, "", "offset", "offset", "attestation"),

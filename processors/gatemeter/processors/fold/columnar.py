@@ -21,6 +21,7 @@ from gatemeter.processors.fold import columns
 from gatemeter.processors.fold.clocks import Clocks
 from gatemeter.processors.fold.columns import Context, Events
 from gatemeter.processors.fold.decoding import Ints, Mask, content_hashes, decode
+from gatemeter.processors.fold.evidence import evidence_rows, evident
 from gatemeter.processors.fold.inflating import Inflater, waiting_requests
 from gatemeter.processors.fold.partition_state import PartitionState, Refused
 from gatemeter.processors.fold.recent import (
@@ -80,7 +81,11 @@ class ColumnarStretches:
             )
             gateways = frame["gateway_id"].gather(decoded.record_of)
             events = Events(decoded.events.with_columns(gateways), frame, decoded.record_of, decoded.index_of)
-            self._admit(events if admitted.all() else events.take(admitted), records, clocks, stretch.view)
+            terms = self._terms_of(stretch.view)
+            context = Context(self.state.topic, self.state.partition, stretch.view, terms, clocks)
+            events = self._without_evidence(events if admitted.all() else events.take(admitted), context)
+            if len(events.record_of):
+                self._admit(events, records, context)
         self._finish(clocks, len(records) - 1)
 
     def control(self, record: LogRecord, view: View | None, before: View | None) -> None:
@@ -122,10 +127,24 @@ class ColumnarStretches:
             self._terms, self._terms_view = Terms(view), view
         return self._terms
 
-    def _admit(self, events: Events, records: list[LogRecord], clocks: Clocks, view: View) -> None:
-        """Events that are valid and new by sequence."""
+    def _without_evidence(self, events: Events, context: Context) -> Events:
+        """Writes those that are evidence, and gives the others: they make facts."""
+        if not context.view.makes_evidence:
+            return events
+        found = evident(context.view, context.terms, events)
+        if found is None:
+            return events
+        rows = evidence_rows(context, events.take(found.rows), found.authorities)
+        self._tables.setdefault("evidence", []).append(frame_to_arrow("evidence", rows))
+        self.state.totals.events_corroborating += rows.height
+        makes_facts = np.ones(len(events.record_of), np.bool_)
+        makes_facts[found.rows] = False
+        return events.take(makes_facts)
+
+    def _admit(self, events: Events, records: list[LogRecord], context: Context) -> None:
+        """Events that are valid, new by sequence and no evidence."""
+        clocks, view = context.clocks, context.view
         kinds = _Kinds(events, self.recent, clocks, view)
-        context = Context(self.state.topic, self.state.partition, view, self._terms_of(view), clocks)
         generation = Generation(0, view, None, pl.DataFrame(), pl.DataFrame(), int(clocks.log_time[-1]))
         self._count(kinds)
         entries = _Entering(kinds, self.recent, clocks, view)

@@ -1,7 +1,8 @@
 """The fold, event by event: the specification. It serves every record; the columnar fold is held equal to it.
 
 Its steps for one record, in this order: the clock advances; orphans whose time has come are written; the record is
-refused, or its epoch is checked; each event is dropped by sequence, refused, or admitted to its exchange.
+refused, or its epoch is checked; each event is dropped by sequence, refused, kept as evidence, or admitted to its
+exchange.
 See docs/fold.md.
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 from gatemeter.processors.fold import facts, intervals, windows
 from gatemeter.processors.fold.attesting import Attested, take_attestation
 from gatemeter.processors.fold.events import refusal
+from gatemeter.processors.fold.evidence import evidence_row, standing
 from gatemeter.processors.fold.exchanges import (
     Aging,
     Conflict,
@@ -147,6 +149,11 @@ class PlainFold:
                 state.decisions.take(record.offset, index, INVALID)
                 continue
             settled = intervals.add(settled, sequence, sequence + 1)
+            why = standing(view, source.gateway_id, event) if view.makes_evidence else None
+            if why is not None:
+                state.totals.events_corroborating += 1
+                state.rows.add("evidence", evidence_row(event, index, source, view, why))
+                continue
             self.admit(event, index, source, view, record, code)
         return settled
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from gatemeter.processors.fold.decoding import Ints, Mask
@@ -99,6 +100,8 @@ class Terms:
         self._first_tier: list[int] = []
         self._tiers: list[tuple[int, bool, list[int], list[int]]] = []
         self._tables: TierTables | None = None
+        self._sides = Combinations(("gateway_id", "route"), self._learn_authority)
+        self._authorities: list[str] = []
         self._policies = Combinations(("policy_id",), self._learn_policy)
         self._policy_prices: list[tuple[str, str, int, int]] = []
 
@@ -107,7 +110,7 @@ class Terms:
         return np.searchsorted(self._boundaries, instants, side="right").astype(np.int64)
 
     def _bounded(self) -> None:
-        if max(self._who.count, self._rates.count, self._policies.count) > MAX_COMBINATIONS:
+        if max(each.count for each in (self._who, self._rates, self._sides, self._policies)) > MAX_COMBINATIONS:
             self._reset()
 
     # -- attribution
@@ -176,6 +179,18 @@ class Terms:
         provider_prices = np.array([tier[3] for tier in self._tiers], np.int64).reshape(shape)
         self._tables = TierTables(above, follows, list_prices, provider_prices)
         return self._tables
+
+    # -- authorities
+
+    def _learn_authority(self, gateway_id: str, route: str, instant_us: int) -> None:
+        self._authorities.append(self._view.authority(gateway_id, route, instant_us))
+
+    def authorities(self, events: pl.DataFrame, eras: Ints) -> npt.NDArray[np.object_]:
+        """`View.authority` of each event. `events` has gateway_id, route (no nulls) and request_started_at."""
+        self._bounded()
+        keys = events.select("gateway_id", "route", pl.Series("era", eras))
+        numbers = self._sides.numbers(keys, events["request_started_at"].to_numpy())
+        return np.array(self._authorities, object)[numbers]
 
     # -- policies
 

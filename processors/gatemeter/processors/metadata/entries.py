@@ -13,6 +13,9 @@ from typing import Final
 MINUTE_US: Final = 60_000_000
 HOUR_US: Final = 60 * MINUTE_US
 DAY_US: Final = 24 * HOUR_US
+CHARGING: Final = "charging"
+CORROBORATING: Final = "corroborating"
+ANY_ROUTE: Final = "*"
 
 
 class MetadataError(ValueError):
@@ -193,8 +196,26 @@ class PolicyPrices(Dated):
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A registered gateway and its keys by key id: of its MAC, and public ones of its attestations."""
+    """A registered gateway and its keys by key id: of its MAC, and public ones of its attestations.
+
+    `role`: `CHARGING`, or `CORROBORATING` where all of its events are evidence.
+    """
 
     gateway_id: str
     keys: Mapping[str, GatewayKey]
     attestation_keys: Mapping[str, AttestationKey] = field(default_factory=dict)
+    role: str = CHARGING
+
+
+@dataclass(frozen=True, slots=True)
+class Authority(Dated):
+    """`authority_id` makes the facts of what `gateway_id` sees on `route` (`ANY_ROUTE`: on any without its own)."""
+
+    gateway_id: str
+    route: str
+    authority_id: str
+
+
+def authority_name(gateway_id: str, route: str) -> str:
+    """What an authority is about, as an id."""
+    return f"{gateway_id}:{route}"

@@ -8,12 +8,19 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from gatemeter.processors.metadata.control import Applied, apply_metadata
-from gatemeter.processors.metadata.entries import MINUTE_US, AttestationKey, Gateway, GatewayKey, MetadataError
+from gatemeter.processors.metadata.entries import (
+    CHARGING,
+    MINUTE_US,
+    AttestationKey,
+    Gateway,
+    GatewayKey,
+    MetadataError,
+)
 from gatemeter.processors.metadata.publishing import Draft
 from gatemeter.processors.metadata.reading import read_metadata
 from gatemeter.processors.metadata.records import GATEWAY_KINDS, check_choice
@@ -88,12 +95,14 @@ def add_gateway(
     gateway_id: str,
     kind: str,
     *,
+    role: str = CHARGING,
     attestation_path: Path | None = None,
     reason: str = "",
 ) -> AddedGateway:
     """Registers a gateway with a new key, and with the public half of the attestation key in `attestation_path`.
 
-    That file is made where it is not there. Raises `MetadataError` for a bad name or kind, or a gateway that is there.
+    That file is made where it is not there. `role`: charging, or corroborating: all of its events are evidence. Raises
+    `MetadataError` for a bad name or kind, or a gateway that is there.
     """
     if not _NAME.fullmatch(gateway_id):
         raise MetadataError(
@@ -105,7 +114,8 @@ def add_gateway(
         raise MetadataError(
             f"gateway {gateway_id!r} is registered; give it another key with: gatemeter gateways rotate {gateway_id}"
         )
-    return _register(connection, secrets_path, view, Gateway(gateway_id, {}), kind, attestation_path, reason)
+    before = Gateway(gateway_id, {}, role=role)
+    return _register(connection, secrets_path, view, before, kind, attestation_path, reason)
 
 
 def ensure_tick_gateway(connection: Connection, secrets_path: Path, reason: str = "") -> AddedGateway:
@@ -183,7 +193,7 @@ def with_keys(before: Gateway, kind: str, kid: str, attestation: OperatorKey | N
     if attestation is not None and attestation.kid not in attestation_keys:
         attestation_keys[attestation.kid] = AttestationKey(attestation.public_hex, start_us)
     keys = {**before.keys, kid: GatewayKey(before.gateway_id, kind, start_us)}
-    return draft_of(Gateway(before.gateway_id, keys, attestation_keys), kind)
+    return draft_of(replace(before, keys=keys, attestation_keys=attestation_keys), kind)
 
 
 def draft_of(gateway: Gateway, kind: str) -> Draft:
@@ -200,5 +210,6 @@ def draft_of(gateway: Gateway, kind: str) -> Draft:
         "gateway_kind": kind,
         "keys": keys,
         "attestation_keys": attestation_keys,
+        "role": gateway.role,
     }
     return Draft("Gateway", datum)

@@ -61,10 +61,10 @@ def rotate_gateway(
     attestation = None if attestation_path is None else attestation_key(view, gateway_id, attestation_path)
     kid = new_secret_in(secrets_path, view, gateway_id)
     end_us = now_us + overlap_us
-    ending = Gateway(
-        gateway_id,
-        {old: _ending(key, end_us) for old, key in before.keys.items()},
-        {
+    ending = dataclasses.replace(
+        before,
+        keys={old: _ending(key, end_us) for old, key in before.keys.items()},
+        attestation_keys={
             old: key if attestation is None or old == attestation.kid else _ending(key, end_us)
             for old, key in before.attestation_keys.items()
         },
@@ -103,10 +103,12 @@ def revoke_key(connection: Connection, kid: str, at_us: int, *, reason: str) -> 
         raise MetadataError(f"time must be after {utc(key.valid_from_us)}, when key {kid!r} begins, got {utc(at_us)}")
     if key.valid_to_us is not None and key.valid_to_us < at_us:
         raise MetadataError(f"key {kid!r} ends at {utc(key.valid_to_us)} already, before {utc(at_us)}")
-    ended = Gateway(
-        gateway.gateway_id,
-        {name: dataclasses.replace(k, valid_to_us=at_us) if name == kid else k for name, k in gateway.keys.items()},
-        {
+    ended = dataclasses.replace(
+        gateway,
+        keys={
+            name: dataclasses.replace(k, valid_to_us=at_us) if name == kid else k for name, k in gateway.keys.items()
+        },
+        attestation_keys={
             name: dataclasses.replace(k, valid_to_us=at_us) if name == kid else k
             for name, k in gateway.attestation_keys.items()
         },

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gatemeter.processors.metadata.entries import MetadataError
+from gatemeter.processors.metadata.circles import check_no_circle
+from gatemeter.processors.metadata.entries import Authority, MetadataError
 from gatemeter.processors.metadata.records import entry_of
 from gatemeter.processors.metadata.views import Entry, Gateway, View, build_view, keys_of
 from gatemeter.schemas import signing
@@ -80,6 +81,7 @@ class MetadataLog:
         self._hasher = hashlib.blake2b(digest_size=DIGEST_LENGTH)
         self._digests = [self._hasher.digest()]
         self._gateways: dict[str, Gateway] = {}
+        self._authorities: dict[tuple[str, str, int], Authority] = {}
         self._views: dict[int, View] = {}
         self._loaded_to = 0
 
@@ -119,6 +121,10 @@ class MetadataLog:
             gateways = {**self._gateways, entry.gateway_id: entry}
             keys_of(gateways)
             self._gateways = gateways
+        if isinstance(entry, Authority):
+            identity = (entry.gateway_id, entry.route, entry.effective_from_us)
+            check_no_circle(entry, [other for key, other in self._authorities.items() if key != identity])
+            self._authorities[identity] = entry
         return entry
 
     def view(self, offset: int) -> View:

@@ -8,7 +8,10 @@ from typing import Any, Final
 
 from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateLine, make_card
 from gatemeter.processors.metadata.entries import (
+    CHARGING,
+    CORROBORATING,
     AttestationKey,
+    Authority,
     DatedPlan,
     Gateway,
     GatewayKey,
@@ -19,6 +22,7 @@ from gatemeter.processors.metadata.entries import (
     PolicyPrice,
     PolicyPrices,
     Tenant,
+    authority_name,
     check_range,
 )
 from gatemeter.processors.metadata.hashing import card_content_hash
@@ -28,6 +32,7 @@ from gatemeter.schemas.codec import Decoded
 from gatemeter.schemas.tables import BUCKETS, METERS
 
 GATEWAY_KINDS: Final = ("api_gateway", "inference_proxy", "agent_runtime", "policy_point")
+GATEWAY_ROLES: Final = (CHARGING, CORROBORATING)
 RETRY_RULES: Final = ("all_provider_charged", "final_only")
 CACHE_RULES: Final = ("free",)
 WORKLOAD_CLASSES: Final = ("realtime", "batch", ANY_CLASS)
@@ -52,7 +57,12 @@ _ID_FIELDS: Final = {
 
 
 def id_of(decoded: Decoded) -> str:
-    """What a metadata record is about: its tenant, plan, list, card or gateway; '' of the parameters."""
+    """What a metadata record is about: its tenant, plan, list, card or gateway; '' of the parameters.
+
+    Of an authority its gateway and route.
+    """
+    if decoded.name == "Authority":
+        return authority_name(decoded.datum["gateway_id"], decoded.datum["route"])
     field = _ID_FIELDS.get(decoded.name)
     return str(decoded.datum[field]) if field else ""
 
@@ -159,7 +169,16 @@ def _gateway(datum: Mapping[str, Any]) -> Gateway:
         if not re.fullmatch(r"[0-9a-f]{64}", key["public_key"]):
             raise MetadataError(f"key id {kid!r}: public_key must be 64 lower-case hex digits")
         attestation_keys[kid] = AttestationKey(key["public_key"], *_validity(kid, key))
-    return Gateway(gateway_id, keys, attestation_keys)
+    return Gateway(gateway_id, keys, attestation_keys, check_choice("role", datum["role"], GATEWAY_ROLES))
+
+
+def _authority(datum: Mapping[str, Any]) -> Authority:
+    return Authority(
+        check_text("gateway_id", datum["gateway_id"]),
+        check_text("route", datum["route"]),
+        check_text("authority_gateway_id", datum["authority_gateway_id"]),
+        **_dates(datum),  # type: ignore[arg-type]
+    )
 
 
 def _validity(kid: str, key: Mapping[str, Any]) -> tuple[int, int | None]:
@@ -220,5 +239,6 @@ _BUILDERS: Final[dict[str, Callable[[Mapping[str, Any]], Entry]]] = {
     "PolicyPrices": _policy_prices,
     "Parameters": _parameters,
     "Gateway": _gateway,
+    "Authority": _authority,
     "RateCard": _rate_card,
 }

@@ -15,9 +15,13 @@ from typing import Final, Generic, TypeVar
 
 from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateCard, RateLine, edges, make_card
 from gatemeter.processors.metadata.entries import (
+    ANY_ROUTE,
+    CHARGING,
+    CORROBORATING,
     UNATTRIBUTED_PLAN,
     AttestationKey,
     Attribution,
+    Authority,
     Dated,
     DatedPlan,
     Gateway,
@@ -37,6 +41,7 @@ __all__ = (
     "UNATTRIBUTED_PLAN",
     "AttestationKey",
     "Attribution",
+    "Authority",
     "DatedPlan",
     "Entry",
     "Gateway",
@@ -57,7 +62,7 @@ __all__ = (
     "make_card",
 )
 
-Entry = Tenant | DatedPlan | PolicyPrices | RateCard | Gateway | Parameters
+Entry = Tenant | DatedPlan | PolicyPrices | RateCard | Gateway | Authority | Parameters
 ANY_POLICY: Final = "*"
 T = TypeVar("T", bound=Dated)
 
@@ -77,6 +82,8 @@ class View:
     cards: tuple[RateCard, ...] = field(repr=False)
     policy_prices: tuple[PolicyPrices, ...] = field(repr=False)
     gateways: Mapping[str, Gateway] = field(repr=False)
+    authorities: Mapping[str, Mapping[str, tuple[Authority, ...]]] = field(repr=False)
+    """By gateway and route."""
 
     def attribution(self, tenant_id: str, app_id: str, at_us: int) -> Attribution:
         """Who pays at an instant. No such tenant, an app that is not one of the tenant's, no plan: unattributed."""
@@ -144,6 +151,29 @@ class View:
                     return price
         return None
 
+    @cached_property
+    def corroborating(self) -> frozenset[str]:
+        """The gateways all of whose events are evidence."""
+        return frozenset(name for name, gateway in self.gateways.items() if gateway.role == CORROBORATING)
+
+    @cached_property
+    def makes_evidence(self) -> bool:
+        """Whether any gateway's events may be evidence: where not, no event is looked at."""
+        return bool(self.corroborating or self.authorities)
+
+    def authority(self, gateway_id: str, route: str, at_us: int) -> str:
+        """The other gateway that makes the facts of this one's calls on a route; '' where it makes them itself.
+
+        The route's own entry goes before the one of any route. A gateway that is not registered as charging makes no
+        facts, so it is nobody's authority: a call must not fall between two meters.
+        """
+        routes = self.authorities.get(gateway_id, {})
+        found = _newest(routes.get(route, ()), at_us) or _newest(routes.get(ANY_ROUTE, ()), at_us)
+        if found is None or found.authority_id == gateway_id:
+            return ""
+        gateway = self.gateways.get(found.authority_id)
+        return found.authority_id if gateway is not None and gateway.role == CHARGING else ""
+
     def currency(self, at_us: int) -> str:
         """Currency of the newest card in force, for facts that no line prices; '' where no card is in force."""
         return next((card.currency for card in self.cards if card.in_force(at_us)), "")
@@ -187,6 +217,7 @@ def build_view(entries: Iterable[Entry], *, offset: int = 0, digest: bytes = b""
         _Latest[PolicyPrices](),
         _Latest[RateCard](),
     )
+    authorities: dict[str, _Latest[Authority]] = {}
     parameters = Parameters()
     gateways: dict[str, Gateway] = {}
     for entry in entries:
@@ -200,9 +231,17 @@ def build_view(entries: Iterable[Entry], *, offset: int = 0, digest: bytes = b""
             cards.put(entry.card_id, entry)
         elif isinstance(entry, Gateway):
             gateways[entry.gateway_id] = entry
+        elif isinstance(entry, Authority):
+            authorities.setdefault(entry.gateway_id, _Latest[Authority]()).put(entry.route, entry)
         else:
             parameters = entry
-    kinds = (tenants.boundaries(), plans.boundaries(), prices.boundaries(), cards.boundaries())
+    kinds = (
+        tenants.boundaries(),
+        plans.boundaries(),
+        prices.boundaries(),
+        cards.boundaries(),
+        *(by_route.boundaries() for by_route in authorities.values()),
+    )
     return View(
         offset=offset,
         digest=digest,
@@ -214,6 +253,7 @@ def build_view(entries: Iterable[Entry], *, offset: int = 0, digest: bytes = b""
         cards=cards.newest_first(),
         policy_prices=prices.newest_first(),
         gateways=MappingProxyType(gateways),
+        authorities=MappingProxyType({name: by_route.by_id() for name, by_route in authorities.items()}),
     )
 
 

@@ -50,6 +50,14 @@ WITH
         WHERE offset < next_offset
         GROUP BY topic, partition
     ),
+    corroborating AS
+    (
+        SELECT topic, partition, count() AS evidence_found
+        FROM (SELECT topic, partition, offset FROM evidence FINAL) AS rows_of
+        INNER JOIN (SELECT topic, partition, next_offset FROM checkpoints) AS ends USING (topic, partition)
+        WHERE offset < next_offset
+        GROUP BY topic, partition
+    ),
     responses AS
     (
         SELECT topic, partition, countIf(fresh) AS fresh_found, countIf(NOT fresh) AS late_found
@@ -67,6 +75,7 @@ WITH
         SELECT topic, partition FROM checkpoints
         UNION DISTINCT SELECT topic, partition FROM usage_facts
         UNION DISTINCT SELECT topic, partition FROM policy_facts
+        UNION DISTINCT SELECT topic, partition FROM evidence
         UNION DISTINCT SELECT topic, partition FROM quarantine
     )
 SELECT
@@ -87,6 +96,7 @@ SELECT
     c.events_quarantined AS events_quarantined,
     refused.events_found AS quarantined_events_found,
     c.events_corroborating AS events_corroborating,
+    corroborating.evidence_found AS corroborating_events_found,
     c.responses_fresh AS responses_fresh,
     responses.fresh_found AS fresh_responses_found,
     c.responses_late AS responses_late,
@@ -105,6 +115,7 @@ SELECT
         refused.records_found != c.records_quarantined, 'quarantined records: the table holds another number',
         refused.events_found != c.events_quarantined, 'quarantined events: the table holds another number',
         conflicts.conflicts_found != c.events_conflict, 'conflicts: the table of exceptions holds another number',
+        corroborating.evidence_found != c.events_corroborating, 'corroborating events: evidence holds another number',
         responses.fresh_found != c.responses_fresh, 'fresh responses: usage_facts holds another number',
         responses.late_found > c.responses_late, 'late responses: usage_facts holds more than were counted',
         windows.windows_wrong > 0, 'windows differ from the facts (see conservation_windows)',
@@ -114,6 +125,7 @@ FROM places
 LEFT JOIN checkpoints AS c USING (topic, partition)
 LEFT JOIN refused USING (topic, partition)
 LEFT JOIN conflicts USING (topic, partition)
+LEFT JOIN corroborating USING (topic, partition)
 LEFT JOIN responses USING (topic, partition)
 LEFT JOIN windows USING (topic, partition)
 SETTINGS join_use_nulls = 0;

@@ -100,6 +100,7 @@ SELECT {_PLACE}, sum(events) FROM
     UNION ALL SELECT {_PLACE}, toInt64(count()) FROM attestations GROUP BY {_PLACE}
     UNION ALL SELECT {_PLACE}, toInt64(count()) FROM usage_facts GROUP BY {_PLACE}
     UNION ALL SELECT {_PLACE}, toInt64(count()) FROM policy_facts GROUP BY {_PLACE}
+    UNION ALL SELECT {_PLACE}, toInt64(count()) FROM evidence GROUP BY {_PLACE}
 )
 GROUP BY {_PLACE} ORDER BY {_PLACE}
 """
@@ -114,6 +115,9 @@ SELECT {_PLACE}, sequence, offset, has_response, unhex(response_hash) AS hash,
 UNION ALL
 SELECT {_PLACE}, sequence, offset, true, unhex(content_hash), concat('decision ', decision_id)
 FROM policy_facts {_BETWEEN}
+UNION ALL
+SELECT {_PLACE}, sequence, offset, true, unhex(content_hash), concat('evidence ', request_id, '/', toString(attempt))
+FROM evidence {_BETWEEN}
 """
 _RUNS: Final = f"SELECT {_PLACE}, first_sequence, content_hashes FROM gateway_epochs {_BETWEEN}"
 _STATEMENTS: Final = (

@@ -12,6 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from gatemeter.cli.authorities import authorities_end, authorities_list, authorities_set
 from gatemeter.cli.gateways import (
     gateways_add,
     gateways_keys,
@@ -33,6 +34,9 @@ EXAMPLES = Path(__file__).parents[4] / "examples"
 PARTITIONS = 2
 app = typer.Typer()
 COMMANDS = (
+    authorities_end,
+    authorities_list,
+    authorities_set,
     gateways_add,
     gateways_keys,
     gateways_list,
@@ -136,6 +140,54 @@ def test_an_attestation_key_is_made_kept_over_a_rotation_and_changed_on_demand(o
     assert "key id 'kong-attest-1' names another key already; choose another file" in taken
     operator.run("gateways_add", "envoy", "--no-attestation", *secrets, *operator.where())
     assert not operator.view().gateways["envoy"].attestation_keys
+
+
+def test_a_role_is_chosen_once_and_kept_over_rotations_and_revocations(operator: Operator) -> None:
+    secrets = ["--secrets", str(operator.secrets)]
+    operator.run("gateways_add", "agents", "--kind", "agent_runtime", "--corroborating", *secrets, *operator.where())
+    operator.run("gateways_add", "kong", *secrets, *operator.where())
+    operator.run("gateways_rotate", "agents", *secrets, *operator.where())
+    operator.run("gateways_revoke", "agents-1", "--reason", "old", *operator.where())
+    assert operator.view().corroborating == {"agents"}
+    listed = json.loads(operator.run("gateways_list", "--json", *operator.where(events=False)))
+    assert {(row["kid"], row["role"]) for row in listed} == {
+        ("agents-1", "corroborating"),
+        ("agents-2", "corroborating"),
+        ("kong-1", "charging"),
+    }
+    tick = operator.run("gateways_add", "_tick", "--corroborating", *secrets, *operator.where(), exit_code=1)
+    assert tick == "error: --corroborating must not be given for _tick, the workers' own gateway\n"
+
+
+def test_an_authority_is_set_listed_and_ended(operator: Operator) -> None:
+    secrets = ["--secrets", str(operator.secrets)]
+    for name, role in (("envoy", ()), ("litellm", ()), ("agents", ("--corroborating",))):
+        operator.run("gateways_add", name, *role, *secrets, *operator.where())
+    said = operator.run(
+        "authorities_set", "envoy", "litellm", "--route", "/v1", "--from", "2026-11-01", *operator.where()
+    )
+    assert "gateway envoy, route /v1: litellm makes the facts from 2026-11-01T00:00:00" in said
+    operator.run("authorities_end", "envoy", "--route", "/v1", "--at", "2026-12-01", *operator.where())
+    (row,) = json.loads(operator.run("authorities_list", "--json", *operator.where(events=False)))
+    assert row == {
+        "gateway_id": "envoy",
+        "route": "/v1",
+        "authority": "litellm",
+        "effective_from": "2026-11-01T00:00:00.000000Z",
+        "effective_to": "2026-12-01T00:00:00.000000Z",
+    }
+    at_us = 1_796_083_200_000_000  # 2026-12-01
+    assert [operator.view().authority("envoy", "/v1", at_us - before) for before in (1, 0)] == ["litellm", ""]
+    operator.run("authorities_set", "envoy", "litellm", "--from", "2026-12-01", *operator.where())
+    for arguments, problem in (
+        (("authorities_set", "envoy", "nginx"), "gateway 'nginx' is not registered; known are agents, envoy, litellm"),
+        (("authorities_set", "envoy", "agents"), "gateway 'agents' is corroborating: it makes no facts"),
+        (("authorities_set", "agents", "envoy"), "gateway 'agents' is corroborating: all of its events are evidence"),
+        (("authorities_set", "litellm", "envoy", "--from", "2027-01-01"), "litellm → envoy → litellm is a circle"),
+        (("authorities_end", "litellm"), "gateway 'litellm' has no authority on route '*' at"),
+        (("authorities_end", "envoy", "--at", "2026-12-01"), "time must be after 2026-12-01T00:00:00"),
+    ):
+        assert problem in operator.run(*arguments, *operator.where(), exit_code=1)
 
 
 def test_a_revoked_key_ends_at_the_time_that_was_said(operator: Operator) -> None:

@@ -8,8 +8,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gatemeter.processors.metadata.views import (
+    Authority,
     DatedPlan,
     Entry,
+    Gateway,
     MetadataError,
     Plan,
     PolicyPrice,
@@ -66,7 +68,12 @@ def cards(draw: st.DrawFn) -> Entry:
     return make_card(name, chosen, content_hash=str(draw(st.integers(0, 99))), **draw(SPANS))
 
 
-ENTRIES = st.lists(st.one_of(TENANTS, PLANS, POLICIES, cards()), max_size=14)
+ROUTES = st.sampled_from(["/v1", "/v2", "*"])
+AUTHORITIES = st.builds(lambda name, route, other, span: Authority(name, route, other, **span), IDS, ROUTES, IDS, SPANS)
+GATEWAYS = st.builds(
+    lambda name, role: Gateway(name, {}, role=role), IDS, st.sampled_from(["charging", "corroborating"])
+)
+ENTRIES = st.lists(st.one_of(TENANTS, PLANS, POLICIES, cards(), AUTHORITIES, GATEWAYS), max_size=14)
 
 
 def lookups(view: View, at_us: int) -> list[object]:
@@ -75,6 +82,7 @@ def lookups(view: View, at_us: int) -> list[object]:
     for name in ("a", "b", "c"):
         found.extend(view.attribution(name, app, at_us) for app in ("a", "b", "c"))
         found.append(view.policy_price(name, at_us))
+        found.extend(view.authority(name, route, at_us) for route in ("/v1", "/v2", "", "*"))
         for tier in ("", "flex", "felx"):
             found.extend(
                 view.rate("p", name, tier, workload, region, at_us)

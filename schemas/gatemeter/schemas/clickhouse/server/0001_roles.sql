@@ -6,6 +6,7 @@ CREATE ROLE IF NOT EXISTS gatemeter_writer;
 GRANT INSERT, SELECT ON usage_facts TO gatemeter_writer;
 GRANT INSERT, SELECT ON policy_facts TO gatemeter_writer;
 GRANT INSERT, SELECT ON usage_windows TO gatemeter_writer;
+GRANT INSERT, SELECT ON evidence TO gatemeter_writer;
 GRANT INSERT, SELECT ON exceptions TO gatemeter_writer;
 GRANT INSERT, SELECT ON quarantine TO gatemeter_writer;
 GRANT INSERT, SELECT ON gateway_epochs TO gatemeter_writer;
