@@ -22,6 +22,7 @@ from gatemeter.cli.correcting import (
     usage_hour,
 )
 from gatemeter.processors.corrections.adjust import Manual, amount_of, find_row, free_entry, replacing_row
+from gatemeter.processors.corrections.evidenced import evidenced_entry, find_unmetered
 from gatemeter.processors.corrections.rows import AMOUNTS, ATTRIBUTION, CorrectionError, CorrectionRow
 from gatemeter.processors.corrections.summary import Summary
 from gatemeter.processors.corrections.truths import Truth
@@ -40,6 +41,9 @@ def adjust(
     attempt: Annotated[int, typer.Option("--attempt", help="Attempt of --request.")] = 1,
     decision: Annotated[str, typer.Option("--decision", help="Replace the amounts of this policy decision.")] = "",
     gateway: Annotated[str, typer.Option("--gateway", help="Gateway, where several share the id.")] = "",
+    evidence: Annotated[
+        str, typer.Option("--evidence", help="Charge this call of the view unmetered_calls: its place.")
+    ] = "",
     hour: Annotated[str, typer.Option("--hour", help="Hour of usage of an entry of its own, UTC.")] = "",
     period: Annotated[str, typer.Option("--period", help="Instead of --hour: YYYY-MM, its first hour.")] = "",
     tenant: Annotated[str, typer.Option("--tenant", help="Tenant that bears it.")] = "",
@@ -82,10 +86,10 @@ def adjust(
     who = dict(zip(ATTRIBUTION, (tenant, app, workload, cost_centre, business_unit, organisation), strict=True))
     manual = Manual(reason, given, who, currency, absorbed_to)
     target, named = ("decision", decision) if decision else ("usage", request)
-    if request and decision:
-        raise CorrectionError("--decision must not be given beside --request")
-    hour_us = None if named else _hour(hour, period)
-    if named and (hour or period):
+    if sum(map(bool, (request, decision, evidence))) > 1:
+        raise CorrectionError("--request, --decision, --evidence: one of them must be given, not several")
+    hour_us = None if named or evidence else _hour(hour, period)
+    if (named or evidence) and (hour or period):
         raise CorrectionError("--hour, --period: the row that is named has its own hour")
     where = ch.settings(url, user, password, password_file, database)
     connection = ops.connect(bootstrap, operator_key, operator_keys, kafka_config, events_topic)
@@ -96,9 +100,13 @@ def adjust(
         client = connect(where)
         try:
             truth = find_row(client, target, named, attempt, gateway) if named else None
+            call = find_unmetered(client, evidence) if evidence else None
         finally:
             client.close()
-        if truth is None:
+        if call is not None:
+            row = evidenced_entry(run_id, call, manual)
+            summary.add_free(row)
+        elif truth is None:
             row = free_entry(run_id, hour_us or 0, manual)
             summary.add_free(row)
         else:
@@ -133,6 +141,8 @@ def _print(row: CorrectionRow, truth: Truth | None) -> None:
         new, old = row.amounts[name], now.get(name)
         change = f" (was {_text(old)})" if truth is not None and new != old else ""
         ops.console.print(f"  {name}: {_text(new)} {row.currency}{change}", markup=False)
+    if row.evidence_place:
+        ops.console.print(f"  evidence: {row.evidence_place}", markup=False)
     if row.absorbed_to:
         ops.console.print(f"  absorbed_to: {row.absorbed_to}", markup=False)
     ops.console.print(f"  reason: {row.reason}", markup=False)

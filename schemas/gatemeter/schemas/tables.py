@@ -413,6 +413,7 @@ TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("price_status", "string"),
         ("cause", "string"),  # reprice, manual, reorganisation, reconciliation
         ("reason", "string"),
+        ("evidence_place", "string"),  # of an entry of its own: the evidence that it charges; '' for none
     ),
     "ledger": (
         ("seal_id", "string"),

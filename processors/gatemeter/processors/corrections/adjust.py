@@ -52,8 +52,11 @@ def amount_of(option: str, text: str) -> int:
     return -pico if sign else pico
 
 
-def free_entry(run_id: str, usage_hour_us: int, manual: Manual) -> CorrectionRow:
-    """An entry of its own in an hour of usage. Raises `CorrectionError`."""
+def free_entry(run_id: str, usage_hour_us: int, manual: Manual, evidence_place: str = "") -> CorrectionRow:
+    """An entry of its own in an hour of usage, for the evidence at a place where one is named.
+
+    Raises `CorrectionError`.
+    """
     if not manual.attribution.get("tenant_id"):
         raise CorrectionError("--tenant must be given for an entry of its own")
     if not manual.amounts:
@@ -78,6 +81,7 @@ def free_entry(run_id: str, usage_hour_us: int, manual: Manual) -> CorrectionRow
         price_status="priced",
         cause="manual",
         reason=manual.reason,
+        evidence_place=evidence_place,
         **who,
         **amounts,
     )

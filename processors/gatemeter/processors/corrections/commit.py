@@ -23,18 +23,18 @@ from gatemeter.sinks.failures import FAILURES, sink_error
 
 COMMIT_PARTITION: Final = 0
 
-# Rows that both runs take the place of.
+# Rows that both runs take the place of, and evidence that both charge.
 _SHARED: Final = """
 SELECT count() FROM
 (
-    SELECT DISTINCT target, gateway_id, request_id, attempt, response_hash FROM corrections
-    WHERE run_id = {run:String} AND kind = 'replace'
+    SELECT DISTINCT target, gateway_id, request_id, attempt, response_hash, evidence_place FROM corrections
+    WHERE run_id = {run:String} AND (kind = 'replace' OR evidence_place != '')
 ) AS mine
 INNER JOIN
 (
-    SELECT DISTINCT target, gateway_id, request_id, attempt, response_hash FROM corrections
-    WHERE run_id = {other:String} AND kind = 'replace'
-) AS theirs USING (target, gateway_id, request_id, attempt, response_hash)
+    SELECT DISTINCT target, gateway_id, request_id, attempt, response_hash, evidence_place FROM corrections
+    WHERE run_id = {other:String} AND (kind = 'replace' OR evidence_place != '')
+) AS theirs USING (target, gateway_id, request_id, attempt, response_hash, evidence_place)
 """
 
 

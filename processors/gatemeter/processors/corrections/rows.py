@@ -78,6 +78,7 @@ class CorrectionRow:
     price_status: str
     cause: str
     reason: str
+    evidence_place: str = ""
 
     def __post_init__(self) -> None:
         _check(0 < len(self.run_id) <= 64, "run_id", "1 to 64 characters", self.run_id)
@@ -87,6 +88,7 @@ class CorrectionRow:
             named = (self.target, self.gateway_id, self.request_id, self.response_hash)
             _check(named == ("", "", "", "") and self.attempt == 0, "target", "'' for a free entry", self.target)
         else:
+            _check(self.evidence_place == "", "evidence_place", "'' for a replacement", self.evidence_place)
             _check(self.target in TARGETS, "target", f"one of {', '.join(TARGETS)}", self.target)
             _check(self.gateway_id != "" and self.request_id != "", "target", "a named row", self.request_id)
         _check(0 <= self.attempt <= MAX_ATTEMPT, "attempt", f"0 to {MAX_ATTEMPT}", self.attempt)

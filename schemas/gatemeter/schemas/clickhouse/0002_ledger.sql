@@ -108,7 +108,8 @@ CREATE TABLE IF NOT EXISTS corrections
     absorbed_to LowCardinality(String),
     price_status LowCardinality(String),
     cause LowCardinality(String),
-    reason String
+    reason String,
+    evidence_place String
 )
 ENGINE = MergeTree
 ORDER BY (run_id, entry)
