@@ -70,7 +70,9 @@ def views() -> dict[int, View]:
     return {
         1: build(standard_view(), 1),
         2: build(
-            standard_view(horizon_us=2 * MINUTE, orphan_timer_us=MINUTE, grace_us=0, future_bound_us=0),
+            standard_view(horizon_us=2 * MINUTE, orphan_timer_us=MINUTE, grace_us=0, future_bound_us=0).authority(
+                "gw-a", "gw-b", route="/v1"
+            ),
             2,
         ),
         3: build(
@@ -86,10 +88,16 @@ def views() -> dict[int, View]:
             .rate("openai", "gpt", cheap, card_id="newer", service_tier="flex")
             .rate("openai", "gpt", tiers, card_id="newer", region="eu", from_us=START_US + 20 * MINUTE)
             .rate("openai", "gpt", cheap, card_id="newer", region="us", workload_class="batch")
-            .plan("standard", from_us=START_US + 45 * MINUTE, markup_ppm=1),
+            .plan("standard", from_us=START_US + 45 * MINUTE, markup_ppm=1)
+            .authority("gw-b", "gw-a", from_us=START_US + 2 * MINUTE),
             3,
         ),
-        4: build(standard_view().gateway("gw-a", "a-1", valid_to_us=START_US + 90 * MINUTE), 4),
+        4: build(
+            standard_view()
+            .gateway("gw-a", "a-1", valid_to_us=START_US + 90 * MINUTE)
+            .gateway("gw-b", "b-1", role="corroborating"),
+            4,
+        ),
         5: build(standard_view(orphan_timer_us=15 * MINUTE).tenant("acme", plan_id="claims", apps=["chat"]), 5),
         6: build(standard_view().gateway("gw-b", "b-1", role="corroborating").authority("gw-b", "gw-a"), 6),
         7: build(
@@ -251,7 +259,7 @@ def steps() -> st.SearchStrategy[Step]:
         *[st.builds(Send, st.integers(0, 3), st.lists(events(), max_size=6).map(tuple))] * 7,
         st.builds(Resend, st.integers(0, 3), st.integers(0, 12), st.integers(1, 8)),
         st.builds(Again, st.integers(0, 30)),
-        st.builds(Control, st.integers(1, 7)),
+        st.builds(Control, st.sampled_from((1, 2, 3, 4, 5, 6, 7, 6, 7))),
         st.builds(Bad, st.sampled_from(BAD), st.integers(0, 30), st.integers(0, 400)),
         st.builds(Operate, st.sampled_from(OPERATED), st.integers(0, 30), st.integers(0, 60)),
         *[st.builds(Jump, st.sampled_from(jumps))] * 4,
