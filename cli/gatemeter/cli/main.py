@@ -39,6 +39,11 @@ COMMANDS: Final = (
     Command("rates diff", "gatemeter.cli.rates_diff:rates_diff", "processors", "Show what two cards say differently."),
     Command("rates check", "gatemeter.cli.rates_check:rates_check", "processors", "Show usage that has no rate."),
     Command("rates preview", "gatemeter.cli.rates_preview:rates_preview", "processors", "Price a month otherwise."),
+    Command(
+        "commitments apply", "gatemeter.cli.terms_apply:commitments_apply", "processors", "Put commitments in force."
+    ),
+    Command("commitments status", "gatemeter.cli.commitments:commitments_status", "sinks", "Show what was not used."),
+    Command("fx apply", "gatemeter.cli.terms_apply:fx_apply", "processors", "Put exchange rates in force."),
     Command("gateways add", "gatemeter.cli.gateways:gateways_add", "processors", "Register a gateway with a key."),
     Command("gateways rotate", "gatemeter.cli.gateways:gateways_rotate", "processors", "Give a gateway another key."),
     Command("gateways revoke", "gatemeter.cli.gateways:gateways_revoke", "processors", "End a key from a time on."),
@@ -73,6 +78,8 @@ GROUPS: Final = {
     "topics": "Topics of Kafka.",
     "tenants": "Tenants, charge plans, policy prices and parameters.",
     "rates": "Rate cards.",
+    "commitments": "Committed use and provisioned throughput, and what of it was not used.",
+    "fx": "Exchange rates for statements in another currency.",
     "gateways": "Gateways and their keys.",
     "authorities": "Who makes the fact where two gateways see one call.",
     "quarantine": "Refused records and their way back.",

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from gatemeter.schemas.tables import BUCKETS, METERS
 from gatemeter.sinks.reports.cents import format_minor, minor_digits, round_half_even
+from gatemeter.sinks.reports.converted import ConvertedLine
 from gatemeter.sinks.reports.statement import StatementLine
 
 # Columns of tokens; those with nothing in them are left out, but for these two.
@@ -52,6 +53,32 @@ def statement_tables(lines: Sequence[StatementLine]) -> Iterator[Table]:
         yield _tokens(f"{title}: tokens", chosen)
         yield _amounts(f"{title}: amounts in {currency or 'no currency'}", chosen)
         yield _totals(f"{title}: totals in {currency or 'no currency'}, and what is in none of them", chosen)
+
+
+def converted_tables(lines: Sequence[ConvertedLine]) -> Iterator[Table]:
+    """By month: requests and tokens, amounts in another currency with their total, and what had no price."""
+    for month in sorted({line.stored.month for line in lines}):
+        chosen = [line for line in lines if line.stored.month == month]
+        stored = [line.stored for line in chosen]
+        title = f"Statement {month:%Y-%m}"
+        yield _counted(f"{title}: requests", stored, _COUNTS)
+        yield _tokens(f"{title}: tokens", stored)
+        yield _converted_amounts(f"{title}: amounts in {chosen[0].currency}", chosen)
+        yield _counted(f"{title}: what is in none of them", stored, _UNPRICED)
+
+
+def _converted_amounts(title: str, lines: Sequence[ConvertedLine]) -> Table:
+    currency = lines[0].currency
+    table = _table(title, "stored in", "tokens", "model", "policy", "mark-up", "absorbed", "total", "of which retries")
+    for line in lines:
+        units = [line.cents[name] for name in (*_AMOUNTS, "absorbed", "total", "retry_cost")]
+        units[len(_AMOUNTS)] *= -1
+        shown = [format_minor(amount, currency) for amount in units]
+        table.add_row(escape(line.stored.tenant_id), line.stored.currency or "none", *shown)
+    table.add_section()
+    total = format_minor(sum(line.cents["total"] for line in lines), currency)
+    table.add_row("all", "", *[""] * (len(_AMOUNTS) + 1), total, "")
+    return table
 
 
 def _counted(title: str, lines: Sequence[StatementLine], columns: dict[str, str]) -> Table:

@@ -26,6 +26,7 @@ from gatemeter.processors.metadata.entries import (
     check_range,
 )
 from gatemeter.processors.metadata.hashing import card_content_hash
+from gatemeter.processors.metadata.termrecords import TERM_BUILDERS, TERM_IDS
 from gatemeter.processors.metadata.views import Entry, RateCard
 from gatemeter.schemas import limits
 from gatemeter.schemas.codec import Decoded
@@ -53,6 +54,7 @@ _ID_FIELDS: Final = {
     "PolicyPrices": "prices_id",
     "RateCard": "card_id",
     "Gateway": "gateway_id",
+    **TERM_IDS,
 }
 
 
@@ -241,4 +243,5 @@ _BUILDERS: Final[dict[str, Callable[[Mapping[str, Any]], Entry]]] = {
     "Gateway": _gateway,
     "Authority": _authority,
     "RateCard": _rate_card,
+    **TERM_BUILDERS,
 }

@@ -36,6 +36,7 @@ from gatemeter.processors.metadata.entries import (
     RateTier,
     Tenant,
 )
+from gatemeter.sinks.terms.dated import Term
 
 __all__ = (
     "UNATTRIBUTED_PLAN",
@@ -62,7 +63,7 @@ __all__ = (
     "make_card",
 )
 
-Entry = Tenant | DatedPlan | PolicyPrices | RateCard | Gateway | Authority | Parameters
+Entry = Tenant | DatedPlan | PolicyPrices | RateCard | Gateway | Authority | Parameters | Term
 ANY_POLICY: Final = "*"
 T = TypeVar("T", bound=Dated)
 
@@ -233,8 +234,8 @@ def build_view(entries: Iterable[Entry], *, offset: int = 0, digest: bytes = b""
             gateways[entry.gateway_id] = entry
         elif isinstance(entry, Authority):
             authorities.setdefault(entry.gateway_id, _Latest[Authority]()).put(entry.route, entry)
-        else:
-            parameters = entry
+        elif isinstance(entry, Parameters):
+            parameters = entry  # what is left are terms of statements, which no lookup of the fold asks for
     kinds = (
         tenants.boundaries(),
         plans.boundaries(),

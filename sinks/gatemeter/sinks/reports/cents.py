@@ -8,6 +8,7 @@ or more: 0.4 + 0.4 + 0.2 cents are a total of 1 cent, which goes to the first li
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Final
 
 PICO_DIGITS: Final = 12
@@ -24,22 +25,26 @@ def minor_digits(currency: str) -> int:
     return _MINOR_DIGITS.get(currency, 2)
 
 
-def round_half_even(pico: int, unit_pico: int) -> int:
+def round_half_even(pico: int | Fraction, unit_pico: int) -> int:
     """`pico` in whole units of `unit_pico`; a half goes to the even neighbour: 0.5 → 0, 1.5 → 2, −0.5 → 0."""
     units, rest = divmod(pico, unit_pico)
     return units + (2 * rest > unit_pico or (2 * rest == unit_pico and units % 2 == 1))
 
 
-def apportion(lines_pico: Mapping[str, int], currency: str) -> dict[str, int]:
+def apportion(
+    lines_pico: Mapping[str, int] | Mapping[str, Fraction], currency: str, total: int | None = None
+) -> dict[str, int]:
     """Each line in the currency's smallest unit, adding up to the half-even rounded total, in the order of `lines`.
 
-    `lines_pico`: amounts in 10⁻¹² units by key; they may be negative.
+    `lines_pico`: amounts in 10⁻¹² units by key; they may be negative. `total`: what they must add up to where that is
+    given already: their sum rounded up or down to a whole unit.
     """
     unit_pico: int = 10 ** (PICO_DIGITS - minor_digits(currency))
-    units = {key: pico // unit_pico for key, pico in lines_pico.items()}
-    left = round_half_even(sum(lines_pico.values()), unit_pico) - sum(units.values())
-    by_remainder = sorted(lines_pico, key=lambda key: (-(lines_pico[key] % unit_pico), key))
-    for key in by_remainder[:left]:
+    exact: dict[str, Fraction] = {key: Fraction(pico) for key, pico in lines_pico.items()}
+    units = {key: pico // unit_pico for key, pico in exact.items()}
+    rounded = round_half_even(sum(exact.values(), Fraction(0)), unit_pico) if total is None else total
+    by_remainder = sorted(exact, key=lambda key: (-(exact[key] % unit_pico), key))
+    for key in by_remainder[: rounded - sum(units.values())]:
         units[key] += 1
     return units
 

@@ -84,10 +84,14 @@ class StatementLine:
     tokens: Mapping[str, int]
     pico: Mapping[str, int]
 
+    def parts(self) -> dict[str, int]:
+        """The components that add up to `total`, `absorbed` as what it takes away."""
+        components = {name: self.pico[name] for name in ("token_cost", "model_cost", "policy_cost", "markup")}
+        return components | {"absorbed": -self.pico["absorbed"]}
+
     def cents(self) -> dict[str, int]:
         """The components in the currency's smallest unit; they add up to `total` (absorbed is subtracted)."""
-        components = {name: self.pico[name] for name in ("token_cost", "model_cost", "policy_cost", "markup")}
-        parts = apportion(components | {"absorbed": -self.pico["absorbed"]}, self.currency)
+        parts = apportion(self.parts(), self.currency)
         return parts | {"absorbed": -parts["absorbed"], "total": sum(parts.values())}
 
 
