@@ -6,10 +6,16 @@ import os
 import sys
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 # A console takes the width from here once, when its module is imported, and never asks again; the processes of
 # pytest-xdist have one.
 os.environ.pop("COLUMNS", None)
+
+# How busy a machine is says nothing about the code: no property has a time limit.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 pytest_plugins = ["support.clickhouse", "support.kafka"]
