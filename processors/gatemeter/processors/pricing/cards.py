@@ -109,7 +109,8 @@ def load_card(path: Path) -> Draft:
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise FileError(f"{path.name}: is no JSON: {error}") from error
+        build = f"build one from a rates file with: gatemeter rates build {path.name}"
+        raise FileError(f"{path.name}: is no JSON: {error}; must be a card file, {build}") from error
     if not isinstance(datum, dict) or "content_hash" not in datum:
         raise FileError(f"{path.name}: must be a card that `gatemeter rates build` wrote")
     computed = card_content_hash(datum)

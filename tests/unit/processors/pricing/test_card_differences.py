@@ -198,7 +198,10 @@ def test_dates_and_currency_of_cards_are_differences_too(tmp_path: Path) -> None
     assert shown[2:] == ["currency: USD → EUR", "effective_from: 1970-01-01 → 1970-01-02", "no line differs"]
 
 
-@pytest.mark.parametrize(("content", "says"), [("{}", "must be a card that"), ("no", "is no JSON")])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("{}", "must be a card that"), ("no: card", "build one from a rates file with: gatemeter rates build bad.json")],
+)
 def test_a_file_that_is_no_card_is_an_error_and_no_difference(tmp_path: Path, content: str, says: str) -> None:
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     save_card(good, card(line("m", 2)))
