@@ -12,6 +12,7 @@ need(
     "faust",
     "genai_prices",
     "polars_avro",
+    "prometheus_client",
     "uvloop",
     "yaml",
 )

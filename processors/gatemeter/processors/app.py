@@ -1,4 +1,4 @@
-"""The map of a worker: transport → ownership → fold → flush, with metadata and ticks beside it."""
+"""The map of a worker: transport → ownership → fold → flush, with metadata, ticks, seals and budgets beside it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any, Final, cast
 import faust
 from mode import CrashingSupervisor
 
-from gatemeter.processors import health
+from gatemeter.processors import health, metrics
 from gatemeter.processors.assignment import FoldFactory, Opener
+from gatemeter.processors.budget_timer import BudgetTimer
 from gatemeter.processors.flush import Flusher
 from gatemeter.processors.kafka_client import aiokafka_client, faust_credentials
 from gatemeter.processors.log_bounds import ConsumerBounds
@@ -90,8 +91,11 @@ def build_app(settings: Settings, sink: FactSink, make_fold: FoldFactory | None 
             ownership.deliver(event.message)
 
     app.agent(events, name="meter", supervisor_strategy=CrashingSupervisor)(meter)
+    budgets = BudgetTimer(settings, ownership)
+    app.timer(settings.budgets_every_ms / 1000)(budgets.tick)
     if settings.web_port:
         health.add_page(app, ownership, app.gear.flusher)
+        metrics.add_page(app, ownership, app.gear.flusher, lambda: budgets.latest)
     if settings.sealing.key_file is not None:
         app.timer(settings.sealing.every_ms / 1000)(SealTimer(settings, ownership).tick)
     return app

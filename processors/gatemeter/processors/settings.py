@@ -79,6 +79,7 @@ class Settings:
     session_timeout_ms: int
     stop_timeout_ms: int
     tick_after_ms: int
+    budgets_every_ms: int
     web_host: str
     web_port: int
     embedded_broker: bool
@@ -112,6 +113,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         session_timeout_ms=read.number("SESSION_TIMEOUT_MS", 10_000, 3_000, 300_000),
         stop_timeout_ms=read.number("STOP_TIMEOUT_MS", 15_000, 100, 300_000),
         tick_after_ms=read.number("TICK_AFTER_MS", 5_000, 100, 600_000),
+        budgets_every_ms=read.number("BUDGETS_EVERY_MS", 300_000, 1_000, 86_400_000),
         web_host=read.text("WEB_HOST", "127.0.0.1", longest=255),
         web_port=read.number("WEB_PORT", 0, 0, 65_535),
         embedded_broker=read.flag("EMBEDDED_BROKER"),

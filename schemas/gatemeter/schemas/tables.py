@@ -254,7 +254,7 @@ TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("partition", "int"),
         ("offset", "int"),
         ("event_index", "int"),
-        ("kind", "string"),  # conflict, start_mismatch
+        ("kind", "string"),  # conflict, start_mismatch, unpriced, budget_crossed…
         ("gateway_id", "string"),
         ("request_id", "string"),
         ("attempt", "u16"),

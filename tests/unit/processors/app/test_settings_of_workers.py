@@ -42,6 +42,7 @@ def test_two_files_and_a_password_are_enough(environment: dict[str, str]) -> Non
         ("FLUSH_ROWS", "1e5", "must be an integer from 100 to 1000000, got '1e5'"),
         ("FLUSH_INTERVAL_MS", "0", "must be an integer from 10 to 60000, got '0'"),
         ("MAX_UNFLUSHED_ROWS", "200", "must be at least GATEMETER_FLUSH_ROWS (50000), got '200'"),
+        ("BUDGETS_EVERY_MS", "999", "must be an integer from 1000 to 86400000, got '999'"),
         ("WEB_PORT", "65536", "must be an integer from 0 to 65535, got '65536'"),
         ("BROKERS", "kafka", "must be HOST:PORT, several separated by commas, ports 1 to 65535, got 'kafka'"),
         ("BROKERS", "a:1,b:0", "must be HOST:PORT, several separated by commas, ports 1 to 65535, got 'a:1,b:0'"),

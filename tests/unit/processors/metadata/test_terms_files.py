@@ -26,13 +26,14 @@ def drafts(read: Read, folder: Path, text: str) -> list[Draft]:
 
 
 def test_the_examples_can_be_applied() -> None:
-    read = {"commitments": read_commitments_file, "fx": read_fx_file}
+    read = {"commitments": read_commitments_file, "fx": read_fx_file, "budgets": read_budgets_file}
     found = {name: reader(EXAMPLES / f"{name}.yaml") for name, reader in read.items()}
     assert [draft.identity[:2] for draft in found["commitments"]] == [
         ("Commitment", "azure-ptu-sweden"),
         ("Commitment", "anthropic-2026"),
     ]
     assert [draft.identity[1] for draft in found["fx"]] == ["EUR/USD", "EUR/USD"]
+    assert [draft.identity[1] for draft in found["budgets"]] == ["retail-banking", "private-clients"]
 
 
 def test_a_commitment_keeps_its_digits_and_tells_any_tier_from_the_standard_one(tmp_path: Path) -> None:
