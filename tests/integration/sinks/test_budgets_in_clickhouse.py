@@ -131,3 +131,12 @@ def test_without_budgets_nothing_is_said(run: Callable[..., Result]) -> None:
     assert "no budget is in force" in run("budgets_check").stdout
     refused = run("budgets_status", "--period", "March")
     assert refused.exit_code == 2 and refused.stderr.startswith("error: --period: must be YYYY-MM, 1970-01 to")
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_view_holds_the_budgets_as_they_were_applied(clickhouse_client: Client) -> None:
+    found = clickhouse_client.query("SELECT budget_id, scope, of, amount, thresholds, owner FROM budgets ORDER BY 1")
+    assert found.result_rows[:2] == [
+        ("acme", "tenant", "acme", Decimal(1000), [50, 80, 100], "ann"),
+        ("centre", "cost_centre", "cc-2", Decimal(400), [50, 80, 100], "ann"),
+    ]

@@ -37,24 +37,25 @@ def settlements(client: Client, period: str, now_us: int) -> list[Settlement]:
     """
     known = commitments(client)
     months = [month_of(period)] if period else _months(known, now_us)
-    return [line for month in months for line in _settled(client, known, month, now_us)]
-
-
-def _settled(client: Client, known: Sequence[Commitment], month: Month, now_us: int) -> list[Settlement]:
-    until_us = min(month.end_us, now_us // HOUR_US * HOUR_US + HOUR_US)
-    chosen = [
-        each
-        for each in known
-        if each.effective_from_us < until_us and (each.effective_to_us is None or each.effective_to_us > month.start_us)
-    ]
-    if not chosen or until_us <= month.start_us:
+    until_us = min(months[-1].end_us, now_us // HOUR_US * HOUR_US + HOUR_US)
+    chosen = [each for each in known if _reaches(each, months[0].start_us, until_us)]
+    if not chosen:
         return []
-    asked = {"providers": covered_providers(chosen), "from": month.start_us, "to": until_us}
+    uses = _uses(client, chosen, months[0].start_us, until_us)
+    return [line for month in months for line in settle(chosen, month, min(month.end_us, until_us), uses)]
+
+
+def _reaches(commitment: Commitment, from_us: int, until_us: int) -> bool:
+    ends_us = until_us if commitment.effective_to_us is None else commitment.effective_to_us
+    return commitment.effective_from_us < until_us and ends_us > from_us
+
+
+def _uses(client: Client, chosen: Sequence[Commitment], from_us: int, until_us: int) -> list[Use]:
+    asked = {"providers": covered_providers(chosen), "from": from_us, "to": until_us}
     try:
-        rows = list(client.query(_QUERY, asked).named_results())
+        return [_use(row) for row in client.query(_QUERY, asked).named_results()]
     except FAILURES as error:
         raise sink_error("read what was used of commitments", error) from error
-    return settle(chosen, month, until_us, [_use(row) for row in rows])
 
 
 def _use(row: Mapping[str, Any]) -> Use:
