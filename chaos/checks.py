@@ -31,7 +31,7 @@ _LINES: Final = """
     FROM attempts
     UNION ALL
     SELECT gateway_id, decision_id, 'decision', tenant_id, '', '0', '0',
-        toString(toInt128(ifNull(policy_cost, 0) * 1000000000000)),
+        toString(toInt128(ifNull(provider_cost, 0) * 1000000000000)),
         toString(toInt128(ifNull(charge, 0) * 1000000000000))
     FROM decisions
 """

@@ -83,10 +83,10 @@ class Oracle:
         self.lines[call["gateway"], call["request_id"], str(call["attempt"])] = line
 
     def decision(self, call: Mapping[str, Any], decision_id: str, units: int) -> None:
-        """A policy decision."""
+        """A policy decision of the platform's own guardrail: no provider bills it."""
         cost = PER_DECISION + units * PER_UNIT
         line = Line(month_of(call["request_started_at"]), call["tenant_id"], "", policy_decisions=1)
-        line.list_cost, line.provider_cost, line.charge = cost, cost, charged(call["tenant_id"], cost)
+        line.charge = charged(call["tenant_id"], cost)
         self.lines[call["gateway"], decision_id, "decision"] = line
 
     def totals(self) -> dict[tuple[str, str, str], dict[str, int]]:

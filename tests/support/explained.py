@@ -131,7 +131,7 @@ class Explained:
                     **money,
                     **{name: row[name] for name in ("price_status", "currency", "plan_id")},
                     "attempt_role": role,
-                    "absorbed_to": "retries" if moved else row["absorbed_to"],
+                    "absorbed_to": row["retry_cost_centre"] if moved else row["absorbed_to"],
                     "retry_cost": None if money["charge"] is None else 0 if idle else money["charge"],
                     "posting_period": "",
                     "correction_run": "",

@@ -47,12 +47,14 @@ def fact(request_id: str, attempt: int = 1, **changes: Any) -> dict[str, Any]:
         "price_status": "priced",
         "currency": "USD",
         "retry_rule": "all_provider_charged",
+        "retry_cost_centre": "retries",
         "list_cost": 40,
         "provider_cost": 30,
         "token_cost": 30,
         "model_cost": 0,
         "policy_cost": 0,
         "markup": 3,
+        "cache_price": 0,
         "absorbed": 0,
         "charge": 33,
         "fresh": True,
@@ -64,7 +66,7 @@ def fact(request_id: str, attempt: int = 1, **changes: Any) -> dict[str, Any]:
 
 
 def decision(decision_id: str, request_id: str, **changes: Any) -> dict[str, Any]:
-    """A priced decision of tenant acme that allowed a request: cost 5, mark-up 1, in pico."""
+    """A priced decision of the platform's own guardrail: tenant acme, cost 5, mark-up 1, in pico."""
     row = blank_row("policy_facts") | {
         "gateway_id": "gw",
         "decision_id": decision_id,
@@ -78,6 +80,9 @@ def decision(decision_id: str, request_id: str, **changes: Any) -> dict[str, Any
         "outcome": "allow",
         "price_status": "priced",
         "currency": "USD",
+        "billed_by": "internal",
+        "list_cost": 0,
+        "provider_cost": 0,
         "policy_cost": 5,
         "markup": 1,
         "absorbed": 0,

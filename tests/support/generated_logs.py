@@ -88,7 +88,8 @@ def views() -> dict[int, View]:
             .rate("openai", "gpt", cheap, card_id="newer", service_tier="flex")
             .rate("openai", "gpt", tiers, card_id="newer", region="eu", from_us=START_US + 20 * MINUTE)
             .rate("openai", "gpt", cheap, card_id="newer", region="us", workload_class="batch")
-            .plan("standard", from_us=START_US + 45 * MINUTE, markup_ppm=1)
+            .policy("pii", 5, 0, pico_per_scanned_token=3, billed_by="bedrock", from_us=START_US + 30 * MINUTE)
+            .plan("standard", from_us=START_US + 45 * MINUTE, markup_ppm=1, cache_price_ppm=333_333)
             .authority("gw-b", "gw-a", from_us=START_US + 2 * MINUTE),
             3,
         ),
@@ -98,7 +99,12 @@ def views() -> dict[int, View]:
             .gateway("gw-b", "b-1", role="corroborating"),
             4,
         ),
-        5: build(standard_view(orphan_timer_us=15 * MINUTE).tenant("acme", plan_id="claims", apps=["chat"]), 5),
+        5: build(
+            standard_view(orphan_timer_us=15 * MINUTE)
+            .tenant("acme", plan_id="claims", apps=["chat"])
+            .plan("claims", markup_ppm=7, cache_price_ppm=1_000_000, retry_cost_centre="cc-9", from_us=1),
+            5,
+        ),
         6: build(standard_view().gateway("gw-b", "b-1", role="corroborating").authority("gw-b", "gw-a"), 6),
         7: build(
             standard_view()
@@ -194,6 +200,8 @@ _FIELDS: tuple[tuple[tuple[str, Any], ...], ...] = (
     (("service_tier", "flex"), ("workload_class", "batch")),
     (("workload_class", "batch"),),
     (("gateway_cache", "exact"),),
+    (("gateway_cache", "exact"), ("model", "unknown")),
+    (("gateway_cache", "semantic"), ("input_image_uncached", 4), ("searches", 0)),
     (("region", "eu"),),
     (("region", "us"), ("workload_class", "batch")),
     (("gateway_cache", "semantic"), ("usage_source", None)),
@@ -207,6 +215,8 @@ _FIELDS: tuple[tuple[tuple[str, Any], ...], ...] = (
     (("route", "/v2"), ("stream", True)),
     (("outcome", "deny"), ("units", None)),
     (("outcome", "deny"),),
+    (("outcome", "flag"), ("scanned_tokens", 1_234)),
+    (("outcome", "flag"), ("scanned_tokens", 0), ("units", None)),
     (("outcome", "redact"), ("evaluator_request_id", "r1"), ("policy_id", "other")),
     (("outcome", "deny"), ("subject_gateway_id", "gw-b")),
     # refused ones
@@ -218,13 +228,14 @@ _FIELDS: tuple[tuple[tuple[str, Any], ...], ...] = (
     (("latency_us", -1), ("http_status", -5)),
     (("status", None), ("outcome", None)),
     (("tool_calls", 10_001), ("units", -3)),
+    (("tool_calls", -1), ("scanned_tokens", 50_000_001)),
     (("decision_id", ""),),
 )
 
 
 def _fields(roll: int) -> tuple[tuple[str, Any], ...]:
     """The acceptable ones, which come first, three times as often as the refused."""
-    return _FIELDS[roll] if roll < len(_FIELDS) else _FIELDS[(roll - len(_FIELDS)) % 28]
+    return _FIELDS[roll] if roll < len(_FIELDS) else _FIELDS[(roll - len(_FIELDS)) % 32]
 
 
 def events() -> st.SearchStrategy[Event]:

@@ -20,7 +20,10 @@ SUMMED: Final = (
     "model_cost",
     "policy_cost",
     "markup",
+    "cache_price",
     "charge",
+    "avoided_provider_cost",
+    "avoided_charge",
     "absorbed",
 )
 
@@ -39,10 +42,10 @@ def charge_lines(usage: Iterable[Row], decisions: Iterable[Row], through_us: int
             lines["usage", gateway_id, request_id, attempt] = _usage_line(row, role_of(attempt, attempts))
     for decision in _latest_decisions(decisions, through_us):
         key = ("decision", decision["gateway_id"], decision["decision_id"], decision["attempt"])
-        costs = {name: decision.get(name) for name in ("policy_cost", "markup", "charge", "absorbed")}
         zero = None if decision["policy_cost"] is None else 0
-        costs |= dict.fromkeys(("list_cost", "provider_cost"), decision["policy_cost"])
-        lines[key] = {**costs, "token_cost": zero, "model_cost": zero, "tenant_id": decision["tenant_id"]}
+        lacking = dict.fromkeys(("token_cost", "model_cost", "cache_price"), zero)
+        costs = {name: lacking.get(name, decision.get(name)) for name in SUMMED}
+        lines[key] = {**costs, "tenant_id": decision["tenant_id"]}
     return lines
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gatemeter.processors.metadata.entries import INTERNAL
 from gatemeter.processors.metadata.views import (
     Authority,
     DatedPlan,
@@ -124,11 +125,13 @@ class ViewBuilder:
         pico_per_decision: int,
         pico_per_unit: int = 0,
         *,
+        pico_per_scanned_token: int = 0,
+        billed_by: str = INTERNAL,
         prices_id: str = "policies",
         from_us: int = 0,
         to_us: int | None = None,
     ) -> ViewBuilder:
-        price = PolicyPrice(prices_id, "USD", pico_per_decision, pico_per_unit)
+        price = PolicyPrice(prices_id, "USD", pico_per_decision, pico_per_unit, pico_per_scanned_token, billed_by)
         list_id = f"{prices_id}/{policy_id}"
         self._entries.append(
             PolicyPrices(list_id, {policy_id: price}, effective_from_us=from_us, effective_to_us=to_us)

@@ -58,6 +58,14 @@ def adjust(
     model_cost: Annotated[str, typer.Option("--model-cost", help="Provider's fees.")] = "",
     policy_cost: Annotated[str, typer.Option("--policy-cost", help="Cost of guardrails.")] = "",
     markup: Annotated[str, typer.Option("--markup", help="Mark-up; negative for a credit.")] = "",
+    cache_price: Annotated[str, typer.Option("--cache-price", help="Price of an answer out of the cache.")] = "",
+    internal: Annotated[
+        bool | None,
+        typer.Option(
+            "--internal-policy-cost/--provider-policy-cost",
+            help="Whether the platform bills the policy cost itself, or a provider does.",
+        ),
+    ] = None,
     absorbed: Annotated[str, typer.Option("--absorbed", help="What the tenant does not pay of it.")] = "",
     absorbed_to: Annotated[str, typer.Option("--absorbed-to", help="Cost centre that pays what is absorbed.")] = "",
     dry_run: DryRun = False,
@@ -76,15 +84,16 @@ def adjust(
 ) -> None:
     """Post one entry by hand, or other amounts for one attempt or decision. The charge follows from its components.
 
-    charge = token + model + policy + mark-up - absorbed; what is not given is 0, or stays where a row is named.
+    charge = token + model + policy + mark-up + cache price - absorbed; what is not given is 0, or stays where a row is
+    named.
 
     Example: gatemeter adjust --tenant acme --period 2026-11 --currency USD --markup -12.50 --reason "outage on the 3rd"
     """
     amounts = {"list_cost": list_cost, "token_cost": token_cost, "model_cost": model_cost}
-    amounts |= {"policy_cost": policy_cost, "markup": markup, "absorbed": absorbed}
+    amounts |= {"policy_cost": policy_cost, "markup": markup, "cache_price": cache_price, "absorbed": absorbed}
     given = {name: amount_of(f"--{name.replace('_', '-')}", text) for name, text in amounts.items() if text}
     who = dict(zip(ATTRIBUTION, (tenant, app, workload, cost_centre, business_unit, organisation), strict=True))
-    manual = Manual(reason, given, who, currency, absorbed_to)
+    manual = Manual(reason, given, who, currency, absorbed_to, internal)
     target, named = ("decision", decision) if decision else ("usage", request)
     if sum(map(bool, (request, decision, evidence))) > 1:
         raise CorrectionError("--request, --decision, --evidence: one of them must be given, not several")

@@ -21,12 +21,23 @@ _ATTEMPT = (
     *("status", "delivered", "http_status", "finish_reason", "provider_request_id", "provider", "model"),
     *("served_model", "operation", "stream", "region", "service_tier", "workload_class", "purpose", "gateway_cache"),
     *("latency_us", "ttft_us", "latency_class", "latency_thresholds_version", "usage_source", "usage_revision"),
-    *("avoided_input_tokens", "avoided_output_tokens", "paired", "evidence_grade", "identity_source", "attribution"),
+    *(
+        "avoided_input_tokens",
+        "avoided_output_tokens",
+        "retry_rule",
+        "retry_cost_centre",
+        "paired",
+        "evidence_grade",
+        "identity_source",
+        "attribution",
+    ),
 )
 _DECISION = (
-    *("policy_id", "policy_version", "outcome", "units", "latency_us", "evaluator_request_id"),
+    *("policy_id", "policy_version", "outcome", "units", "scanned_tokens", "latency_us", "evaluator_request_id"),
+    "billed_by",
     *("evidence_grade", "identity_source", "attribution"),
 )
+_GROUPED = ("provider_cost", "charge", "repeated_charge")
 _SUPPRESSED = frozenset(("raw", "first_raw"))
 
 
@@ -163,6 +174,8 @@ def _savings(savings: Savings) -> dict[str, Any]:
         "avoided_output_tokens": savings.output_tokens,
         "list_cost_avoided": amount_json(savings.list_pico),
         "provider_cost_avoided": amount_json(savings.provider_pico),
+        "charge_avoided": amount_json(savings.charge_pico),
+        "lines": [_line(line) for line in savings.lines],
         "reason": savings.reason or None,
     }
 
@@ -172,8 +185,12 @@ def _source(source: RateSource | PolicySource | None) -> dict[str, Any] | None:
         return None
     dates = {"effective_from": utc(source.effective_from_us), "effective_to": _time(source.effective_to_us)}
     if isinstance(source, PolicySource):
-        prices = {"per_decision": text_of(source.pico_per_decision), "per_unit": text_of(source.pico_per_unit)}
-        return {"prices_id": source.prices_id, **prices, **dates}
+        prices = {
+            "per_decision": text_of(source.pico_per_decision),
+            "per_unit": text_of(source.pico_per_unit),
+            "per_1k_tokens": text_of(source.pico_per_scanned_token * 1_000),
+        }
+        return {"prices_id": source.prices_id, "billed_by": source.billed_by, **prices, **dates}
     return {
         "rate_card_id": source.card_id,
         "content_hash": source.content_hash,
@@ -194,7 +211,9 @@ def _plan(applied: PlanApplied) -> dict[str, Any]:
         "plan_id": plan.plan_id,
         "markup_ppm": plan.markup_ppm,
         "retry_rule": plan.retry_rule,
+        "retry_cost_centre": plan.retry_cost_centre,
         "cache_rule": plan.cache_rule,
+        "cache_price_ppm": plan.cache_price_ppm,
         "accept_claimed_identity": plan.accept_claimed_identity,
         "charged": applied.charged,
         "effective_from": utc(applied.effective_from_us),
@@ -233,6 +252,7 @@ def _total(total: Total) -> dict[str, Any]:
         "retry_cost": text_of(total.retry_cost),
         "items": total.items,
         "without_amount": total.without_amount,
+        "internal_policy_cost": text_of(total.internal_policy_cost),
         "components_less_absorbed": text_of(total.parts),
     }
 
@@ -254,7 +274,12 @@ def _postings(rows: RequestRows) -> dict[str, Any]:
         "conflicting_attempts": sorted(row["attempt"] for row in rows.conflicts),
         "evaluates": rows.evaluates,
         "same_idempotency_key": rows.siblings,
+        "retry_groups": [_group(row) for row in rows.groups],
     }
+
+
+def _group(row: Row) -> dict[str, Any]:
+    return {name: amount_json(row[name]) if name in _GROUPED else row[name] for name in row}
 
 
 def _seal(seal: Row) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
@@ -20,10 +20,13 @@ from gatemeter.processors.explaining.terms import RateSource
 from gatemeter.processors.explaining.wording import percent
 from gatemeter.processors.metadata.entries import Dated
 from gatemeter.processors.sealing.hours import utc
-from gatemeter.sinks.reports.requests import RequestRows
+from gatemeter.sinks.reports.requests import RequestRows, Row
 
 MILLION: Final = 1_000_000
-_LABELS: Final = {"token_cost": "tokens", "model_cost": "model", "policy_cost": "policy", "markup": "mark-up"}
+_LABELS: Final = {
+    **{"token_cost": "tokens", "model_cost": "model", "policy_cost": "policy"},
+    **{"markup": "mark-up", "cache_price": "cache"},
+}
 _STEPS: Final = dict(
     zip(PATH, ("organisation", "unit", "cost centre", "tenant", "app", "workload", "credential"), strict=True)
 )
@@ -125,9 +128,13 @@ def _saved(reckoned: Reckoned) -> list[str]:
     if saved is None:
         return []
     avoided = f"avoided, in no total: {saved.input_tokens or 0:,} input and {saved.output_tokens or 0:,} output tokens"
-    if saved.list_pico is None or saved.provider_pico is None:
+    if saved.provider_pico is None or saved.charge_pico is None:
         return [f"{avoided}; what that saved is not known: {saved.reason}"]
-    return [f"{avoided}; saved {shown(saved.list_pico)} at list price, {shown(saved.provider_pico)} at provider price"]
+    tenant = saved.charge_pico - (reckoned.reckoned["charge"] or 0)
+    return [
+        f"{avoided}; the platform saved {shown(saved.provider_pico)} at provider price, "
+        f"the tenant {shown(tenant)} of a charge of {shown(saved.charge_pico)}"
+    ]
 
 
 def _title(item: Item) -> str:
@@ -193,12 +200,13 @@ def _terms(reckoned: Reckoned) -> list[str]:
         told.append(f"the line holds {_dates(source)}, of workload class {source.workload_class}")
     elif isinstance(reckoned.source, PolicySource):
         source_id = reckoned.source.prices_id
-        told.append(f"price list {source_id}, holds {_dates(reckoned.source)}")
+        told.append(f"price list {source_id}, holds {_dates(reckoned.source)}, billed by {reckoned.source.billed_by}")
     applied, plan = reckoned.plan, reckoned.plan.plan
     claimed = "accepts" if plan.accept_claimed_identity else "does not accept"
+    cache = f" {plan.cache_price_ppm:,} ppm" if plan.cache_price_ppm else ""
     told.append(
         f"plan {plan.plan_id} ({_dates(applied)}): mark-up {plan.markup_ppm:,} ppm, {plan.retry_rule}, "
-        f"cache {plan.cache_rule}, {claimed} a claimed identity"
+        f"cache {plan.cache_rule}{cache}, {claimed} a claimed identity"
     )
     return told
 
@@ -212,8 +220,14 @@ def _dates(dated: Dated) -> str:
 def _amounts(money: Any) -> str:
     if money["charge"] is None:
         return "amounts unknown"
-    parts = " + ".join(f"{_LABELS[name]} {shown(money[name])}" for name in COMPONENTS)
+    parts = " + ".join(f"{_LABELS[name]} {shown(money[name])}" for name in _components(money))
     return f"{parts} - absorbed {shown(money['absorbed'])} = charge {shown(money['charge'])}"
+
+
+def _components(*each: Mapping[str, int | None]) -> tuple[str, ...]:
+    """The components to show: a cache price only where there is one."""
+    priced = any(money["cache_price"] for money in each)
+    return tuple(name for name in COMPONENTS if priced or name != "cache_price")
 
 
 def _bullets(told: Sequence[str]) -> Table:
@@ -277,16 +291,26 @@ def _remarks(rows: RequestRows) -> Iterator[RenderableType]:
         for row in rows.evaluates
     ]
     told += [f"same workload and idempotency key: request {sibling}" for sibling in rows.siblings]
+    told += [_group(row) for row in rows.groups if row["requests"] > 1]
     if told:
         yield Text("\nRemarks", style="italic")
         yield _bullets(told)
+
+
+def _group(row: Row) -> str:
+    said = f"retry group {row['idempotency_key']}: {row['requests']:,} requests, {row['attempts']:,} attempts"
+    if row["charge"] is None or row["repeated_charge"] is None:
+        return f"{said}, what they cost together is not known ({', '.join(row['currencies']) or 'no currency'})"
+    answered = f"{row['answered_by_request']} answered last" if row["answered_by_request"] else "none answered"
+    repeated = f"of which {shown(row['repeated_charge'])} for what was tried again"
+    return f"{said}, charge {shown(row['charge'])} {row['currencies'][0]}, {repeated}; {answered}"
 
 
 def _sums(totals: Sequence[Total]) -> Table:
     table = _table("\nThe sum", component="")
     for total in totals:
         table.add_column(total.currency or "no currency", justify="right", no_wrap=True)
-    for name in COMPONENTS:
+    for name in _components(*(total.money for total in totals)):
         table.add_row(_LABELS[name], *(shown(total.money[name]) for total in totals))
     table.add_row("- absorbed", *(shown(total.money["absorbed"]) for total in totals), end_section=True)
     table.add_row("= charge", *(shown(total.money["charge"]) for total in totals), end_section=True)
@@ -301,14 +325,15 @@ def _verdict(explanation: Explanation) -> Text:
     if explanation.problems:
         lines = [f"DOES NOT ADD UP: {problem}" for problem in explanation.problems]
         return Text("\n".join(lines), style="bold red")
-    sums = [
-        f"{' + '.join(shown(total.money[name]) for name in COMPONENTS)} - {shown(total.money['absorbed'])} = "
-        f"{shown(total.money['charge'])} {total.currency}".rstrip()
-        for total in explanation.totals
-        if total.without_amount < total.items
-    ]
+    sums = [_sum(total) for total in explanation.totals if total.without_amount < total.items]
     what = "calculated again from tokens and prices" if explanation.prices_from else "as recorded, prices not looked up"
     return Text(f"check: {'; '.join(sums) or 'nothing has an amount'}: adds up ({what})", style="bold")
+
+
+def _sum(total: Total) -> str:
+    parts = " + ".join(shown(total.money[name]) for name in _components(total.money))
+    absorbed, charge = shown(total.money["absorbed"]), shown(total.money["charge"])
+    return f"{parts} - {absorbed} = {charge} {total.currency}".rstrip()
 
 
 def _table(title: str, **columns: str) -> Table:

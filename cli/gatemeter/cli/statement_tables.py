@@ -35,7 +35,11 @@ _COUNTS: Final = {
     "not answering": "retries",
     "policy decisions": "decisions",
 }
-_AMOUNTS: Final = ("token_cost", "model_cost", "policy_cost", "markup")
+_AMOUNTS: Final = {
+    **{"tokens": "token_cost", "model": "model_cost", "policy": "policy_cost"},
+    **{"mark-up": "markup", "cache": "cache_price"},
+}
+_SAVED: Final = {"platform": "platform_saving", "tenant": "tenant_saving"}
 _UNPRICED: Final = {
     "unpriced tokens": "unpriced_tokens",
     "attempts": "unpriced_attempts",
@@ -53,6 +57,9 @@ def statement_tables(lines: Sequence[StatementLine]) -> Iterator[Table]:
         yield _tokens(f"{title}: tokens", chosen)
         yield _amounts(f"{title}: amounts in {currency or 'no currency'}", chosen)
         yield _totals(f"{title}: totals in {currency or 'no currency'}, and what is in none of them", chosen)
+        hits = [line for line in chosen if line.counts["cache_hits"]]
+        if hits:
+            yield _savings(f"{title}: saved by caches in {currency or 'no currency'}, in no total", hits)
 
 
 def converted_tables(lines: Sequence[ConvertedLine]) -> Iterator[Table]:
@@ -69,16 +76,22 @@ def converted_tables(lines: Sequence[ConvertedLine]) -> Iterator[Table]:
 
 def _converted_amounts(title: str, lines: Sequence[ConvertedLine]) -> Table:
     currency = lines[0].currency
-    table = _table(title, "stored in", "tokens", "model", "policy", "mark-up", "absorbed", "total", "of which retries")
+    parts = _shown_parts(any(line.cents["cache_price"] for line in lines))
+    table = _table(title, "stored in", *parts, "absorbed", "total", "of which retries")
     for line in lines:
-        units = [line.cents[name] for name in (*_AMOUNTS, "absorbed", "total", "retry_cost")]
-        units[len(_AMOUNTS)] *= -1
+        units = [line.cents[name] for name in (*parts.values(), "absorbed", "total", "retry_cost")]
+        units[len(parts)] *= -1
         shown = [format_minor(amount, currency) for amount in units]
         table.add_row(escape(line.stored.tenant_id), line.stored.currency or "none", *shown)
     table.add_section()
     total = format_minor(sum(line.cents["total"] for line in lines), currency)
-    table.add_row("all", "", *[""] * (len(_AMOUNTS) + 1), total, "")
+    table.add_row("all", "", *[""] * (len(parts) + 1), total, "")
     return table
+
+
+def _shown_parts(priced_hits: bool) -> dict[str, str]:
+    """Columns of the components; a cache price only where there is one."""
+    return {column: name for column, name in _AMOUNTS.items() if priced_hits or name != "cache_price"}
 
 
 def _counted(title: str, lines: Sequence[StatementLine], columns: dict[str, str]) -> Table:
@@ -102,10 +115,11 @@ def _tokens(title: str, lines: Sequence[StatementLine]) -> Table:
 
 
 def _amounts(title: str, lines: Sequence[StatementLine]) -> Table:
-    table = _table(title, "tokens", "model", "policy", "mark-up", "absorbed", "total")
+    columns = _shown_parts(any(line.pico["cache_price"] for line in lines))
+    table = _table(title, *columns, "absorbed", "total")
     for line in lines:
         cents = line.cents()
-        parts = [cents[name] for name in _AMOUNTS]
+        parts = [cents[name] for name in columns.values()]
         shown = [format_minor(units, line.currency) for units in (*parts, -cents["absorbed"], cents["total"])]
         table.add_row(escape(line.tenant_id), *shown)
     return table
@@ -118,6 +132,16 @@ def _totals(title: str, lines: Sequence[StatementLine]) -> Table:
         units = (line.cents()["total"], round_half_even(line.pico["retry_cost"], unit_pico))
         amounts = [format_minor(amount, line.currency) for amount in units]
         table.add_row(escape(line.tenant_id), *amounts, *(f"{line.counts[name]:,}" for name in _UNPRICED.values()))
+    return table
+
+
+def _savings(title: str, lines: Sequence[StatementLine]) -> Table:
+    table = _table(title, "hits", "without a price", *_SAVED)
+    for line in lines:
+        unit_pico: int = 10 ** (12 - minor_digits(line.currency))
+        saved = [round_half_even(line.pico[name], unit_pico) for name in _SAVED.values()]
+        counts = [f"{line.counts[name]:,}" for name in ("cache_hits", "hits_without_price")]
+        table.add_row(escape(line.tenant_id), *counts, *(format_minor(units, line.currency) for units in saved))
     return table
 
 

@@ -122,6 +122,7 @@ class PolicyEvent(_Event, kw_only=True, array_like=True, tag="POLICY"):
     policy_version: Name = None
     units: Annotated[int, Meta(ge=0, le=limits.MAX_POLICY_UNITS)] | None = None
     evaluator_request_id: Name = None
+    scanned_tokens: Tokens = None
 
 
 Event = RequestEvent | ResponseEvent | PolicyEvent

@@ -36,9 +36,13 @@ MAX_FEE_PICO: Final[dict[str, int]] = {
 
 MAX_POLICY_PICO_PER_DECISION: Final = 10**15
 MAX_POLICY_PICO_PER_UNIT: Final = 10**10
+"""With units of 10⁷ at most 10¹⁷ a decision; the tokens it scanned, priced as those of models, add at most 2.5·10¹⁷."""
 
 MAX_MARKUP_PPM: Final = 10_000_000
 """1,000 %."""
+
+MAX_CACHE_PRICE_PPM: Final = 1_000_000
+"""100 % of what a hit of the gateway's cache avoided."""
 
 MAX_LATENCY_US: Final = 31 * 86_400 * 1_000_000
 MAX_ATTEMPT: Final = 65_535

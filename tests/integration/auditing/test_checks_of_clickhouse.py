@@ -104,7 +104,7 @@ def of_decision(**changes: Any) -> dict[str, Any]:
     row = {"purpose": "policy_evaluation", "policy_id": "pii", "outcome": "allow", "decisions": 1, "attempts": 0}
     nothing = dict.fromkeys(("input_tokens", "output_tokens", "token_cost"), 0)
     named = {"provider": "", "model": "", "evidence_grade": "", "usage_source": "", **nothing}
-    return window(**row, **named, list_cost=5, provider_cost=5, policy_cost=5, markup=1, charge=6, **changes)
+    return window(**row, **named, policy_cost=5, markup=1, charge=6, **changes)
 
 
 def test_windows_that_hold_what_the_facts_added_are_ok(write: Write, clickhouse_client: Client) -> None:

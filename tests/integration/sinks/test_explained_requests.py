@@ -202,6 +202,8 @@ def test_lists_are_by_any_of_four_names_and_a_time(books: Books) -> None:
     assert gateways_of(books.client, "d") == ["gw-a"]
     (first,) = books.explain("a")
     assert first.rows.siblings == ["b"], "the same workload and idempotency key"
+    (group,) = first.rows.groups
+    assert (group["request_ids"], group["requests"], group["idempotency_key"]) == (["a", "b"], 2, "k")
 
 
 def test_a_sealed_fact_that_was_changed_does_not_add_up(books: Books) -> None:

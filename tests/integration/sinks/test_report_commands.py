@@ -18,7 +18,7 @@ from gatemeter.cli.migrate import migrate
 from gatemeter.cli.report import report
 from gatemeter.sinks.arrow import rows_to_arrow
 from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink, connect
-from gatemeter.sinks.reports.statement import statement
+from gatemeter.sinks.reports.statement import COMPONENTS, statement
 from support.clickhouse import ClickHouse
 from support.facts import blank_row, checkpoint, decision, fact
 
@@ -56,13 +56,20 @@ def filled(clickhouse_database: ClickHouseSettings) -> ClickHouseSettings:
         sink.write(table, rows_to_arrow(table, list(rows)))
 
     unknown = dict.fromkeys(("list_cost", "provider_cost", "token_cost", "model_cost", "markup", "charge"))
-    money = {"token_cost": 4 * CENT // 10, "model_cost": 4 * CENT // 10, "markup": 2 * CENT // 10, "charge": CENT}
+    money = {
+        "provider_cost": 8 * CENT // 10,
+        "token_cost": 4 * CENT // 10,
+        "model_cost": 4 * CENT // 10,
+        "markup": 2 * CENT // 10,
+        "charge": CENT,
+    }
+    yen = ("provider_cost", "token_cost", "charge")
     write(
         "usage_facts",
         fact("a", 1, status="error", offset=1, **money),
         fact("a", 2, offset=2, **money),
         fact("b", offset=3, price_status="unpriced", currency="", **unknown),
-        fact("c", offset=4, tenant_id="globex", currency="JPY", charge=7 * 10**12, token_cost=7 * 10**12, markup=0),
+        fact("c", offset=4, tenant_id="globex", currency="JPY", markup=0, **dict.fromkeys(yen, 7 * 10**12)),
         fact("guard", offset=5, purpose="policy_evaluation", policy_cost=30, token_cost=0),
     )
     write("policy_facts", decision("d", "a", offset=6))
@@ -93,15 +100,15 @@ def test_the_statement_counts_the_tenants_own_calls_and_all_its_money(filled: Cl
     assert (acme.counts["unpriced_tokens"], acme.counts["unpriced_attempts"]) == (120, 1)
     assert acme.pico["total"] == 2 * CENT + 33 + 6
     assert acme.pico["policy_cost"] == 30 + 5
-    assert acme.pico["retry_cost"] == CENT
-    parts = ("token_cost", "model_cost", "policy_cost", "markup")
-    assert sum(acme.pico[name] for name in parts) - acme.pico["absorbed"] == acme.pico["total"]
+    assert (acme.pico["retry_cost"], acme.pico["internal_policy_cost"]) == (CENT, 5)
+    assert sum(acme.pico[name] for name in COMPONENTS) - acme.pico["absorbed"] == acme.pico["total"]
     assert globex.cents()["total"] == 7  # yen have no cents
 
 
 def test_cents_of_the_statement_add_up(filled: ClickHouseSettings) -> None:
     cents = statement(connect(filled))[0].cents()
-    assert cents == {"token_cost": 1, "model_cost": 1, "policy_cost": 0, "markup": 0, "absorbed": 0, "total": 2}
+    others = dict.fromkeys(("policy_cost", "markup", "cache_price", "absorbed"), 0)
+    assert cents == {"token_cost": 1, "model_cost": 1, **others, "total": 2}
 
 
 def test_report_filters_by_tenant_and_month(filled: ClickHouseSettings, run: Run) -> None:

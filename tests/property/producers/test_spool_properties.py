@@ -197,6 +197,7 @@ _SPECIAL = {
     "attempt": st.integers(1, 65_535),
     "usage_revision": st.integers(0, 127),
     "units": st.none() | st.integers(0, 10_000_000),
+    "scanned_tokens": st.none() | st.integers(0, 50_000_000),
     "latency_us": st.none() | st.integers(0, 10**12),
     "ttft_us": st.none() | st.integers(0, 10**12),
     "http_status": st.none() | st.integers(0, 999),

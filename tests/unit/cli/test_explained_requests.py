@@ -52,6 +52,8 @@ def sealed(world: Explained) -> Explanation:
     rows.conflicts = [{"attempt": 1}]
     rows.evaluates = [{"decision_id": "d7", "policy_id": "pii", "request_id": "judged", "gateway_id": "gw-a"}]
     rows.siblings = ["again"]
+    group = {"idempotency_key": "k", "request_ids": ["again", "r"], "requests": 2, "attempts": 3, "currencies": ["USD"]}
+    rows.groups = [group | {"answered_by_request": "r", "charge": 3 * 10**12, "repeated_charge": 10**12}]
     return explain(rows, Terms(world.log))
 
 
@@ -66,7 +68,7 @@ def test_every_part_is_there_at_any_width(width: int) -> None:
         "RESPONSE 1",
         "grade A",
         "Attempt 1: answered, openai gpt, ok, HTTP 200, 900 ms (fast), first token after 1.5 ms",
-        "prices of contract of 2026-01; published by ops at offset 7",
+        "prices of contract of 2026-01; published by ops at offset 9",
         "organisation Acme Group → unit insurance → cost centre cc-1",
         "seal 4 abcd of 2026-05-28T21:00:00Z",
         "correction run-9 (manual) of usage 1, committed in 2026-05-28T22:00:00Z, which is open: it does not",
@@ -75,6 +77,7 @@ def test_every_part_is_there_at_any_width(width: int) -> None:
         "attempt 1 contradicts itself (attempt_conflicts)",
         "evaluates decision d7 (pii) of request judged: its cost is here",
         "same workload and idempotency key: request again",
+        "retry group k: 2 requests, 3 attempts, charge 3 USD, of which 1 for what was tried again; r answered last",
         "= charge 0.000455400008",
         "check: 0.000396 + 0.000000000007 + 0 + 0.000059400001 - 0 = 0.000455400008 USD: adds up",
     ):
@@ -141,6 +144,7 @@ def test_json_is_plain_and_complete() -> None:
     assert charges == {"usage": "0.000000000000", "decision": "0.000003474150"}
     assert data["conflicting_attempts"] == [1]
     assert (data["evaluates"][0]["decision_id"], data["same_idempotency_key"]) == ("d7", ["again"])
+    assert data["retry_groups"][0]["repeated_charge"] == "1.000000000000"
 
 
 def test_an_orphan_in_json_has_nulls() -> None:

@@ -1,6 +1,7 @@
 """One correction by hand: an entry of its own, or other amounts or another attribution for one named row.
 
-The total is never given, it follows: charge = token + model + policy + markup - absorbed. Amounts are decimal text.
+The total is never given, it follows: charge = token + model + policy + markup + cache price - absorbed. Amounts are
+decimal text.
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
-from gatemeter.processors.corrections.rows import AMOUNTS, ATTRIBUTION, MAX_AMOUNT, CorrectionError, CorrectionRow
+from gatemeter.processors.corrections.rows import (
+    AMOUNTS,
+    ATTRIBUTION,
+    AVOIDED,
+    MAX_AMOUNT,
+    CorrectionError,
+    CorrectionRow,
+)
 from gatemeter.processors.corrections.truths import Truth, truth_of
+from gatemeter.processors.metadata.entries import INTERNAL
 from gatemeter.processors.metadata.records import check_currency
 
-GIVEN: Final = ("list_cost", "token_cost", "model_cost", "policy_cost", "markup", "absorbed")
+GIVEN: Final = ("list_cost", "token_cost", "model_cost", "policy_cost", "markup", "cache_price", "absorbed")
 """The amounts that an operator gives; the others follow."""
 
 _DECIMALS: Final = 12
@@ -24,13 +33,18 @@ _DECIMALS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Manual:
-    """What an operator gave. `amounts`: 10⁻¹² units by `GIVEN`; `attribution` by `ATTRIBUTION`; '' is not given."""
+    """What an operator gave. `amounts`: 10⁻¹² units by `GIVEN`; `attribution` by `ATTRIBUTION`; '' is not given.
+
+    `internal`: whether the platform bills the policy cost itself, so that no provider cost goes with it; None: as the
+    row has it, and of an entry of its own no.
+    """
 
     reason: str
     amounts: Mapping[str, int]
     attribution: Mapping[str, str]
     currency: str = ""
     absorbed_to: str = ""
+    internal: bool | None = None
 
 
 def amount_of(option: str, text: str) -> int:
@@ -62,7 +76,8 @@ def free_entry(run_id: str, usage_hour_us: int, manual: Manual, evidence_place: 
     if not manual.amounts:
         raise CorrectionError(f"at least one amount must be given: {_options()}")
     _check_currency(manual.currency)
-    amounts = _complete({**dict.fromkeys(GIVEN, 0), **manual.amounts}, "list_cost" in manual.amounts)
+    given = {**dict.fromkeys(GIVEN, 0), **manual.amounts}
+    amounts = _complete(given, "list_cost" in manual.amounts, internal=bool(manual.internal))
     who: dict[str, Any] = {name: manual.attribution.get(name) or None for name in ATTRIBUTION}
     return CorrectionRow(
         run_id=run_id,
@@ -109,19 +124,29 @@ def replacing_row(run_id: str, truth: Truth, manual: Manual) -> CorrectionRow:
     now = truth.amounts
     currency = manual.currency or truth.terms["currency"]
     _check_currency(currency)
-    if now["charge"] is not None and currency != truth.terms["currency"] and set(GIVEN[1:]) - set(manual.amounts):
+    changes = currency != truth.terms["currency"]
+    if changes and now["charge"] is not None and _needed(now) - set(manual.amounts):
         raise CorrectionError(f"--currency: all amounts must be given where it changes from {truth.terms['currency']}")
     given = {name: now[name] or 0 for name in GIVEN} | dict(manual.amounts)
-    amounts = _complete(given, "list_cost" in manual.amounts or now["list_cost"] is not None)
+    internal = truth.fact.get("billed_by") == INTERNAL if manual.internal is None else manual.internal
+    amounts = _complete(given, "list_cost" in manual.amounts or now["list_cost"] is not None, internal=internal)
+    amounts |= {name: None if changes else now[name] for name in AVOIDED}
     terms = {"currency": currency, "price_status": "priced"}
     terms["absorbed_to"] = _absorbed_to(manual.absorbed_to or truth.terms["absorbed_to"], amounts)
     return truth.replaced(run_id, 0, "manual", manual.reason, attribution=attribution, amounts=amounts, terms=terms)
 
 
-def _complete(given: Mapping[str, int], has_list_cost: bool) -> dict[str, Any]:
-    provider = given["token_cost"] + given["model_cost"] + given["policy_cost"]
-    charge = provider + given["markup"] - given["absorbed"]
-    all_of = {**given, "provider_cost": provider, "charge": charge}
+def _needed(now: Mapping[str, int | None]) -> set[str]:
+    """Amounts that must be given anew in another currency; a cache price only where there is one."""
+    return {name for name in GIVEN[1:] if name != "cache_price" or now[name]}
+
+
+def _complete(given: Mapping[str, int], has_list_cost: bool, *, internal: bool) -> dict[str, Any]:
+    """All amounts; of a policy cost that the platform bills itself no provider has a part."""
+    models = given["token_cost"] + given["model_cost"]
+    provider = models if internal else models + given["policy_cost"]
+    charge = models + given["policy_cost"] + given["markup"] + given["cache_price"] - given["absorbed"]
+    all_of: dict[str, Any] = {**given, **dict.fromkeys(AVOIDED), "provider_cost": provider, "charge": charge}
     if not has_list_cost:
         all_of["list_cost"] = provider
     return {name: all_of[name] for name in AMOUNTS}

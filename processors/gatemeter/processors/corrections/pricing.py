@@ -16,7 +16,15 @@ from gatemeter.processors.fold.facts import find_rate
 from gatemeter.processors.metadata.log import MetadataLog, NeedsMetadata
 from gatemeter.processors.metadata.views import Attribution, Plan, PolicyPrice, Rate, RateCard, View, build_view
 from gatemeter.processors.metadata.views import Entry as ViewEntry
-from gatemeter.processors.pricing.components import Amounts, price_decision, price_lines, price_usage
+from gatemeter.processors.pricing.components import (
+    DECISION_QUANTITIES,
+    Amounts,
+    price_decision,
+    price_hit,
+    price_lines,
+    price_usage,
+    unknown,
+)
 
 _KEPT: Final = frozenset({"free", "no_usage", "unpriced"})
 """Price statuses that another plan does not change."""
@@ -67,7 +75,7 @@ class Pricer:
 
         Raises `CorrectionError` where it needs metadata that the topic does not hold.
         """
-        fact, applied = truth.fact, self._applied(truth)
+        fact, applied = {**truth.fact, **truth.quantities}, self._applied(truth)
         attribution = self._attribution(truth, applied)
         if self._cards is not None:
             rate = self._rate(self._cards, truth)
@@ -75,14 +83,12 @@ class Pricer:
                 return None
             amounts = price_usage(fact, rate, attribution, fact["evidence_grade"])
             return self._priced(truth, amounts, attribution, rate)
-        if truth.terms["price_status"] in _KEPT:
+        if truth.terms["price_status"] in _KEPT and not (truth.is_hit and self._plans):
             return kept(truth)
-        if truth.amounts == amounts_of(truth.key.target, fact):
+        if truth.amounts == amounts_of(truth.key.target, truth.fact):
             amounts = price_usage(fact, self._rate(applied, truth), attribution, fact["evidence_grade"])
         else:
-            costs = truth.amounts
-            lines = (costs["token_cost"] or 0) + (costs["policy_cost"] or 0), costs["model_cost"] or 0
-            amounts = price_lines(fact["purpose"], lines, costs["list_cost"] or 0, attribution, fact["evidence_grade"])
+            amounts = _corrected(truth, attribution)
         return self._priced(truth, amounts, attribution, None)
 
     def decision(self, truth: Truth) -> Priced:
@@ -91,7 +97,7 @@ class Pricer:
             return kept(truth)
         attribution = self._attribution(truth, self._applied(truth))
         cost = PolicyPrice(truth.terms["rate_card_id"], truth.terms["currency"], truth.amounts["policy_cost"] or 0, 0)
-        event = {"evaluator_request_id": "", "units": None}
+        event = {"evaluator_request_id": "", **dict.fromkeys(DECISION_QUANTITIES)}
         amounts = price_decision(event, cost, attribution, truth.fact["evidence_grade"])
         return self._priced(truth, amounts, attribution, None)
 
@@ -130,6 +136,17 @@ class Pricer:
         if self._plans is None or applied.attribution != "attributed":
             return applied
         return replace(applied, plan=self._plans.of(truth, applied, view))
+
+
+def _corrected(truth: Truth, attribution: Attribution) -> Amounts:
+    """Amounts under another plan of what a correction says it cost, or that it avoided (all of it in one line)."""
+    costs, grade = truth.amounts, truth.fact["evidence_grade"]
+    if truth.is_hit:
+        cost = costs["avoided_provider_cost"]
+        bought = unknown("unpriced") if cost is None else price_lines("workload", (cost, 0), 0, attribution, grade)
+        return price_hit(bought, attribution, grade)
+    lines = (costs["token_cost"] or 0) + (costs["policy_cost"] or 0), costs["model_cost"] or 0
+    return price_lines(truth.fact["purpose"], lines, costs["list_cost"] or 0, attribution, grade)
 
 
 def retry_rule_of(truth: Truth) -> str:

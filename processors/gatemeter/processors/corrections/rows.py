@@ -3,7 +3,9 @@
 A replacement says what a fact should have said: its amounts are those before the retry rule, which goes by the fact's
 own rule as before; its attribution is null where the fact's stays. Amounts are ints of 10⁻¹² currency units.
 
-    provider_cost = token_cost + model_cost + policy_cost        charge = provider_cost + markup - absorbed
+    charge = token_cost + model_cost + policy_cost + markup + cache_price - absorbed
+
+`provider_cost` is what is left of token, model and policy cost without policy cost that the platform bills itself.
 """
 
 from __future__ import annotations
@@ -27,9 +29,15 @@ AMOUNTS: Final = (
     "model_cost",
     "policy_cost",
     "markup",
+    "cache_price",
     "charge",
+    "avoided_provider_cost",
+    "avoided_charge",
     "absorbed",
 )
+AVOIDED: Final = ("avoided_provider_cost", "avoided_charge")
+"""Amounts that are known of hits of the gateway's cache alone, and are in no total."""
+
 ATTRIBUTION: Final = ("tenant_id", "app_id", "workload_id", "cost_centre", "business_unit", "organisation")
 MAX_AMOUNT: Final = 2**63 - 1
 """Largest amount of one correction, in 10⁻¹² currency units: 9,223,372.036854775807."""
@@ -72,7 +80,10 @@ class CorrectionRow:
     model_cost: int | None
     policy_cost: int | None
     markup: int | None
+    cache_price: int | None
     charge: int | None
+    avoided_provider_cost: int | None
+    avoided_charge: int | None
     absorbed: int | None
     absorbed_to: str
     price_status: str

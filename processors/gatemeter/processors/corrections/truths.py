@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
-from gatemeter.processors.corrections.rows import AMOUNTS, ATTRIBUTION, CorrectionRow, RowKey
+from gatemeter.processors.corrections.rows import AMOUNTS, ATTRIBUTION, AVOIDED, CorrectionRow, RowKey
 from gatemeter.processors.corrections.runs import NO_LIMIT_US, Replacement, replacements_of
 from gatemeter.processors.metadata.entries import HOUR_US
+from gatemeter.processors.pricing.components import CACHE_HITS, quantities_of
 from gatemeter.schemas.tables import BUCKETS, METERS, TABLES
 from gatemeter.sinks.failures import FAILURES, sink_error
 from gatemeter.sinks.reports.money import pico_of
@@ -34,11 +35,7 @@ _SHARED: Final = (
     "price_status",
     "currency",
     "plan_id",
-    "policy_cost",
-    "markup",
-    "absorbed",
-    "absorbed_to",
-    "charge",
+    *("list_cost", "provider_cost", "policy_cost", "markup", "absorbed", "absorbed_to", "charge"),
     "metadata_offset",
 )
 _COLUMNS: Final = {
@@ -46,11 +43,11 @@ _COLUMNS: Final = {
         *_SHARED,
         *("response_hash", "status", "has_response", "purpose", "gateway_cache", "service_tier", "workload_class"),
         *("provider", "model", "served_model", "region", "delivered", "rate_card_id", "rate_card_hash", "retry_rule"),
-        *("list_cost", "provider_cost", "token_cost", "model_cost"),
+        *("token_cost", "model_cost", "cache_price", *AVOIDED, "avoided_usage"),
         *BUCKETS,
         *METERS,
     ),
-    "policy_facts": (*_SHARED, "decision_id", "content_hash", "policy_id", "prices_id"),
+    "policy_facts": (*_SHARED, "decision_id", "content_hash", "policy_id", "prices_id", "billed_by"),
 }
 _NAMES: Final = {"usage_facts": "gateway_id, request_id, attempt", "policy_facts": "gateway_id, decision_id"}
 _IDS: Final = {"usage_facts": "gateway_id, request_id", "policy_facts": "gateway_id, decision_id"}
@@ -96,6 +93,16 @@ class Truth:
     fact: Mapping[str, Any]
     replacement: CorrectionRow | None = None
     by_hand: bool = False
+
+    @property
+    def quantities(self) -> dict[str, Any]:
+        """Buckets and meters that an attempt's price goes by: of a hit of the cache what it echoed."""
+        return quantities_of(self.fact)
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether it is an answer out of the gateway's cache."""
+        return self.key.target == "usage" and self.fact["has_response"] and self.fact["gateway_cache"] in CACHE_HITS
 
     @property
     def attribution(self) -> dict[str, str]:
@@ -151,13 +158,12 @@ class Truth:
 
 
 def amounts_of(target: str, fact: Mapping[str, Any]) -> dict[str, int | None]:
-    """The amounts of a fact; a decision's cost is all policy cost."""
+    """The amounts of a fact; a decision's cost is all policy cost, and it avoids nothing."""
     if target == "usage":
         return {name: fact[name] for name in AMOUNTS}
-    cost = fact["policy_cost"]
-    nothing = None if cost is None else 0
-    rest = {name: fact[name] for name in ("policy_cost", "markup", "charge", "absorbed")}
-    return {"list_cost": cost, "provider_cost": cost, "token_cost": nothing, "model_cost": nothing, **rest}
+    nothing = None if fact["policy_cost"] is None else 0
+    lacking = {**dict.fromkeys(("token_cost", "model_cost", "cache_price"), nothing), **dict.fromkeys(AVOIDED)}
+    return {name: lacking[name] if name in lacking else fact[name] for name in AMOUNTS}
 
 
 def truths(

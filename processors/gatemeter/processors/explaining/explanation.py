@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gatemeter.processors.corrections.rows import AVOIDED
 from gatemeter.processors.explaining.amounts import Money, money_of, money_of_decision
 from gatemeter.processors.explaining.attribution import Path, path_of
 from gatemeter.processors.explaining.reckoning import Reckoned, exact, reckon_decision, reckon_usage
@@ -13,8 +14,8 @@ from gatemeter.processors.explaining.standing import Standing, standing_of
 from gatemeter.processors.explaining.terms import Terms
 from gatemeter.sinks.reports.requests import RequestRows, Row
 
-COMPONENTS: Final = ("token_cost", "model_cost", "policy_cost", "markup")
-_SUMMED: Final = ("list_cost", "provider_cost", *COMPONENTS, "charge", "absorbed")
+COMPONENTS: Final = ("token_cost", "model_cost", "policy_cost", "markup", "cache_price")
+_SUMMED: Final = ("list_cost", "provider_cost", *COMPONENTS, "charge", "absorbed", *AVOIDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,11 @@ class Total:
     def parts(self) -> int:
         """Components and mark-up, less what is absorbed."""
         return sum(self.money[name] for name in COMPONENTS) - self.money["absorbed"]
+
+    @property
+    def internal_policy_cost(self) -> int:
+        """The part of the policy cost that the platform bills itself."""
+        return sum(self.money[name] for name in COMPONENTS[:3]) - self.money["provider_cost"]
 
 
 @dataclass(frozen=True, slots=True)

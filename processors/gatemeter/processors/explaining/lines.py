@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gatemeter.processors.metadata.views import PolicyPrice, RateTier
+from gatemeter.processors.pricing.components import DECISION_QUANTITIES
 from gatemeter.schemas.tables import BUCKETS, METERS
 
 REQUEST_FEE: Final = "request"
+DECISION_LINES: Final = ("decision", *DECISION_QUANTITIES)
 UNITS: Final = {
     **dict.fromkeys(BUCKETS, "token"),
     "images": "image",
@@ -22,6 +24,7 @@ UNITS: Final = {
     REQUEST_FEE: "request",
     "decision": "decision",
     "units": "unit",
+    "scanned_tokens": "token",
 }
 
 
@@ -89,41 +92,27 @@ def _prices(tier: RateTier | None, name: str) -> tuple[int | None, int | None]:
 
 
 def decision_lines(decision: Mapping[str, Any], price: PolicyPrice | None) -> list[Line]:
-    """The lines of a policy decision: the decision itself and, where they have a price, its units."""
+    """The lines of a policy decision: the decision and, where they have a price, its units and tokens scanned."""
     each = None if price is None else price.pico_per_decision
     lines = [Line("policy_cost", "decision", UNITS["decision"], 1, each, each)]
-    if decision["units"] and (price is None or price.pico_per_unit):
-        unit = None if price is None else price.pico_per_unit
-        lines.append(Line("policy_cost", "units", UNITS["units"], decision["units"], unit, unit))
+    for name, price_name in DECISION_QUANTITIES.items():
+        unit = None if price is None else getattr(price, price_name)
+        if decision[name] and unit != 0:
+            lines.append(Line("policy_cost", name, UNITS[name], decision[name], unit, unit))
     return lines
 
 
 @dataclass(frozen=True, slots=True)
 class Savings:
-    """What a cache hit did not cost; in no total. None where it cannot be priced: `reason` says why.
+    """What a cache hit did not cost, line by line; in no total. None where it has no price: `reason` says why.
 
-    The tables keep what was avoided as two numbers, input and output tokens: they are priced as plain text.
+    The platform saves `provider_pico`, the tenant `charge_pico` less what the plan charges for the hit.
     """
 
     input_tokens: int | None
     output_tokens: int | None
+    lines: tuple[Line, ...]
     list_pico: int | None
     provider_pico: int | None
+    charge_pico: int | None
     reason: str = ""
-
-
-def savings(fact: Mapping[str, Any], tier: RateTier | None) -> Savings:
-    """What a hit of the gateway's cache avoided, at the prices that the call would have had."""
-    tokens = fact["avoided_input_tokens"], fact["avoided_output_tokens"]
-    if tokens == (None, None):
-        return Savings(None, None, None, None, "the gateway did not say what it avoided")
-    if tier is None:
-        return Savings(*tokens, None, None, "no price was in force for it")
-    avoided = (("input_text_uncached", tokens[0] or 0), ("output_text_visible", tokens[1] or 0), (REQUEST_FEE, 1))
-    amounts: list[int] = []
-    for prices in (tier.list_pico, tier.provider_pico):
-        missing = [name for name, quantity in avoided[:2] if quantity and name not in prices]
-        if missing:
-            return Savings(*tokens, None, None, f"the card has no price for {', '.join(missing)}")
-        amounts.append(sum(quantity * prices.get(name, 0) for name, quantity in avoided))
-    return Savings(*tokens, amounts[0], amounts[1])

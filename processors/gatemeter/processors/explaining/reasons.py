@@ -8,6 +8,7 @@ from typing import Any, Final
 from gatemeter.processors.explaining.lines import Line
 from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateKey
 from gatemeter.processors.metadata.views import PolicyPrice, RateCard, View
+from gatemeter.processors.pricing.components import unstated
 from gatemeter.processors.sealing.hours import utc
 
 NAMED: Final = 5
@@ -51,11 +52,12 @@ def why_no_price(lines: Iterable[Line], card_id: str) -> str:
 
 
 def why_no_policy_price(decision: Mapping[str, Any], price: PolicyPrice | None) -> str:
-    """Why a decision had no price: its policy is in no list in force, or its units are not known."""
+    """Why a decision had no price: its policy is in no list in force, or it does not state what that is priced by."""
     if price is None:
         at = utc(decision["request_started_at"])
         return f"no price list in force at {at} has the policy {decision['policy_id']!r} or '*'"
-    return f"list {price.prices_id!r} has a price a unit, and the decision says no units"
+    missing = unstated(decision, price).replace("_", " ")
+    return f"list {price.prices_id!r} has a price a {missing.removesuffix('s')}, and the decision says no {missing}"
 
 
 def tier_name(service_tier: str) -> str:

@@ -23,22 +23,25 @@ from gatemeter.processors.explaining.amounts import (
     money_of_decision,
 )
 from gatemeter.processors.explaining.attribution import PlanApplied, plan_of
-from gatemeter.processors.explaining.lines import Line, Savings, Tier, decision_lines, savings, usage_lines
+from gatemeter.processors.explaining.lines import Line, Savings, Tier, decision_lines, usage_lines
 from gatemeter.processors.explaining.reasons import why_no_policy_price, why_no_price, why_no_rate
 from gatemeter.processors.explaining.terms import RateSource, Terms, matched_model, rate_of
-from gatemeter.processors.metadata.entries import Dated
+from gatemeter.processors.metadata.entries import INTERNAL, Dated
 from gatemeter.processors.metadata.views import Attribution, PolicyPrice, Rate, RateTier, View
 from gatemeter.processors.pricing.components import (
     CACHE_HITS,
     FREE,
     Amounts,
+    biller,
     has_usage,
     price_decision,
+    price_hit,
     price_usage,
+    quantities_of,
     tier_of,
     unknown,
 )
-from gatemeter.schemas.tables import INPUT_BUCKETS
+from gatemeter.schemas.tables import INPUT_BUCKETS, OUTPUT_BUCKETS
 from gatemeter.sinks.reports.money import text_of
 
 _TERMS = ("attribution", "cost_centre", "business_unit", "organisation")
@@ -51,6 +54,8 @@ class PolicySource(Dated):
     prices_id: str
     pico_per_decision: int
     pico_per_unit: int
+    pico_per_scanned_token: int
+    billed_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,38 +96,42 @@ def reckon_usage(fact: Mapping[str, Any], terms: Terms) -> Reckoned:
     attribution = view.attribution(fact["tenant_id"], fact["app_id"], fact["request_started_at"])
     # a REQUEST without an answer is never priced, and names no card
     rate = rate_of(fact, view) if fact["has_response"] else None
-    hit = fact["gateway_cache"] in CACHE_HITS
-    used = fact["has_response"] and not hit and has_usage(fact)
-    tokens = fact["avoided_input_tokens"] or 0 if hit else input_tokens(fact)
+    hit = fact["has_response"] and fact["gateway_cache"] in CACHE_HITS
+    # what a hit of the cache echoes is priced as a call is, and then avoided
+    bought = {**fact, **quantities_of(fact)}
+    used = fact["has_response"] and has_usage(bought)
+    tokens = input_tokens(bought)
     tier = None if rate is None else tier_of(rate, tokens)
-    priced = _Priced(rate, tier, tuple(usage_lines(fact, tier)) if used else ())
+    priced = _Priced(rate, tier, tuple(usage_lines(bought, tier)) if used else ())
     amounts = _amounts_of(fact, priced, attribution, used=used)
+    lines = () if hit else priced.lines
     expected: dict[str, Any] = {
         "currency": view.currency(fact["request_started_at"]) if rate is None else rate.currency,
         "rate_card_id": rate.card_id if rate else "",
         "rate_card_hash": rate.card_hash if rate else "",
         "retry_rule": attribution.plan.retry_rule,
+        "retry_cost_centre": attribution.plan.retry_cost_centre,
         **_terms(amounts, attribution),
     }
     problems = [*_disagreement(fact, expected), *_unequal(money_of(fact), as_money(amounts))]
-    ruled = _ruled(fact, rate, attribution)
+    ruled = _ruled(bought, rate, attribution)
     problems += [f"the fold's rule disagrees: {text}" for text in _unequal(as_money(ruled), as_money(amounts))]
-    if hit and has_usage(fact):
-        problems.append("a cache hit must have no usage of its own, only avoided tokens")
+    problems += _wrong_echo(fact, bought) if hit else []
     source, matched = _source(fact, terms, view, priced)
     chosen = None if rate is None or tier is None else Tier(tokens, tier.input_tokens_above, _bounds(rate))
-    saved = savings(fact, tier) if hit and fact["has_response"] else None
+    why_unpriced = _why_unpriced(fact, view, priced, amounts)
+    saved = _savings(fact, priced, amounts, why_unpriced) if hit else None
     plan = plan_of(fact, view, attribution)
     rules = [
-        *wording.of_status(fact, amounts.price_status, _why_unpriced(fact, view, priced, amounts.price_status)),
+        *wording.of_status(fact, amounts.price_status, why_unpriced),
         *(wording.of_rate(fact, matched, source, chosen) if priced.lines and source else ()),
         *wording.of_charge(fact, view, attribution, amounts),
     ]
     return Reckoned(
         price_status=amounts.price_status,
         currency=expected["currency"],
-        lines=priced.lines,
-        markups=_markups(priced.lines, plan, amounts),
+        lines=lines,
+        markups=_markups(lines, plan, amounts),
         recorded=money_of(fact),
         reckoned=as_money(amounts),
         plan=plan,
@@ -142,10 +151,13 @@ def reckon_decision(fact: Mapping[str, Any], terms: Terms) -> Reckoned:
     price = view.policy_price(fact["policy_id"], fact["request_started_at"])
     ruled = price_decision(fact, price, attribution, fact["evidence_grade"])
     lines = () if fact["evaluator_request_id"] else tuple(decision_lines(fact, price))
-    amounts = added_up(lines, attribution, fact["evidence_grade"]) if ruled.price_status == "priced" else ruled
+    billed_by, grade = biller(fact, price), fact["evidence_grade"]
+    priced = ruled.price_status == "priced"
+    amounts = added_up(lines, attribution, grade, internal=billed_by == INTERNAL) if priced else ruled
     expected = {
         "currency": view.currency(fact["request_started_at"]) if price is None else price.currency,
         "prices_id": price.prices_id if price else "",
+        "billed_by": billed_by,
         **_terms(amounts, attribution),
     }
     problems = [*_disagreement(fact, expected), *_unequal(money_of_decision(fact), as_money(amounts))]
@@ -178,12 +190,38 @@ def _amounts_of(fact: Mapping[str, Any], priced: _Priced, attribution: Attributi
     """What the lines give; where nothing was bought, what that means."""
     if not fact["has_response"]:
         return FREE if fact["status"] == "denied" else unknown("no_usage")
-    if not used:
-        return FREE if fact["gateway_cache"] in CACHE_HITS else unknown("no_usage")
     lacking = any(line.list_price_pico is None or line.provider_price_pico is None for line in priced.lines)
-    if priced.rate is None or lacking:
-        return unknown("unpriced")
-    return added_up(priced.lines, attribution, fact["evidence_grade"])
+    if not used:
+        amounts = unknown("no_usage")
+    elif priced.rate is None or lacking:
+        amounts = unknown("unpriced")
+    else:
+        amounts = added_up(priced.lines, attribution, fact["evidence_grade"])
+    return price_hit(amounts, attribution, fact["evidence_grade"]) if fact["gateway_cache"] in CACHE_HITS else amounts
+
+
+def _wrong_echo(fact: Mapping[str, Any], bought: Mapping[str, Any]) -> list[str]:
+    """A hit has no usage of its own, and the tokens that it avoided are those of its echo."""
+    found = ["a cache hit must have no usage of its own, only avoided tokens"] if has_usage(fact) else []
+    for name, buckets in (("avoided_input_tokens", INPUT_BUCKETS), ("avoided_output_tokens", OUTPUT_BUCKETS)):
+        known = [bought[bucket] for bucket in buckets if bought[bucket] is not None]
+        if fact[name] != (sum(known) if known else None):
+            found.append(f"{name} is {fact[name]}, the echo of the hit gives {sum(known) if known else None}")
+    return found
+
+
+def _savings(fact: Mapping[str, Any], priced: _Priced, amounts: Amounts, why_unpriced: str) -> Savings:
+    """What a hit of the gateway's cache avoided, at the prices that the call would have had."""
+    known = amounts.avoided_charge is not None
+    return Savings(
+        fact["avoided_input_tokens"],
+        fact["avoided_output_tokens"],
+        priced.lines,
+        sum(line.list_pico or 0 for line in priced.lines) if known else None,
+        amounts.avoided_provider_cost,
+        amounts.avoided_charge,
+        "" if known else why_unpriced or "the gateway did not say what it avoided",
+    )
 
 
 def _ruled(fact: Mapping[str, Any], rate: Rate | None, attribution: Attribution) -> Amounts:
@@ -193,8 +231,9 @@ def _ruled(fact: Mapping[str, Any], rate: Rate | None, attribution: Attribution)
     return price_usage(fact, rate, attribution, fact["evidence_grade"])
 
 
-def _why_unpriced(fact: Mapping[str, Any], view: View, priced: _Priced, price_status: str) -> str:
-    if price_status != "unpriced":
+def _why_unpriced(fact: Mapping[str, Any], view: View, priced: _Priced, amounts: Amounts) -> str:
+    avoided = bool(priced.lines) and fact["gateway_cache"] in CACHE_HITS and amounts.avoided_charge is None
+    if amounts.price_status != "unpriced" and not avoided:
         return ""
     return why_no_rate(fact, view) if priced.rate is None else why_no_price(priced.lines, priced.rate.card_id)
 
@@ -216,6 +255,8 @@ def _policy_source(view: View, price: PolicyPrice | None) -> PolicySource | None
                 entry.prices_id,
                 price.pico_per_decision,
                 price.pico_per_unit,
+                price.pico_per_scanned_token,
+                price.billed_by,
                 effective_from_us=entry.effective_from_us,
                 effective_to_us=entry.effective_to_us,
             )

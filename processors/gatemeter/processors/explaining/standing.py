@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gatemeter.processors.corrections.rows import AMOUNTS
+from gatemeter.processors.corrections.rows import AMOUNTS, AVOIDED
 from gatemeter.processors.explaining import wording
-from gatemeter.processors.explaining.amounts import Counted, Money, after_retry_rule, money_of
+from gatemeter.processors.explaining.amounts import Counted, Money, RetryRule, after_retry_rule, money_of
 from gatemeter.processors.explaining.lines import Line, usage_lines
 from gatemeter.processors.explaining.reckoning import exact, input_tokens
 from gatemeter.processors.explaining.terms import Terms, rate_of
+from gatemeter.processors.metadata.entries import INTERNAL
 from gatemeter.processors.metadata.views import build_view
-from gatemeter.processors.pricing.components import price_usage, tier_of
+from gatemeter.processors.pricing.components import price_usage, quantities_of, tier_of
 from gatemeter.sinks.reports.requests import RequestRows, Row
 
 
@@ -63,15 +64,15 @@ def standing_of(
     correction = _correction(fact, line, rows, terms)
     base = recorded if correction is None else correction.money
     absorbed_to = fact["absorbed_to"] if correction is None else _corrected(rows, correction, fact)["absorbed_to"]
-    retry_rule = fact["retry_rule"] if kind == "usage" else ""
-    expected = after_retry_rule(base, absorbed_to, retry_rule, line["attempt_role"])
+    retry = RetryRule(fact["retry_rule"], fact["retry_cost_centre"]) if kind == "usage" else RetryRule()
+    expected = after_retry_rule(base, absorbed_to, retry, line["attempt_role"])
     problems = [
         *_unequal("the view of the facts", line, expected),
         *_unequal("the charge line", counted, expected),
-        *_equation(base, "the correction" if correction else "the row"),
+        *_equation(base, "the correction" if correction else "the row", _internal(fact, base, correction)),
         *_in_ledger(rows, counted),
     ]
-    rules = wording.of_retry_rule(retry_rule, line["attempt_role"], base["charge"], expected.absorbed_to)
+    rules = wording.of_retry_rule(retry.rule, line["attempt_role"], base["charge"], expected.absorbed_to)
     return Standing(
         line["attempt_role"],
         expected,
@@ -139,9 +140,10 @@ def _repriced(fact: Mapping[str, Any], row: Row, terms: Terms) -> tuple[Line, ..
         rate = rate_of(fact, build_view([card]))
         if rate is None:
             continue
-        amounts = price_usage(fact, rate, attribution, fact["evidence_grade"])
+        bought = {**fact, **quantities_of(fact)}
+        amounts = price_usage(bought, rate, attribution, fact["evidence_grade"])
         if all(getattr(amounts, name) == row[name] for name in AMOUNTS):
-            return tuple(usage_lines(fact, tier_of(rate, input_tokens(fact))))
+            return tuple(usage_lines(bought, tier_of(rate, input_tokens(bought))))
     return ()
 
 
@@ -158,9 +160,18 @@ def _unequal(what: str, row: Row, expected: Counted) -> list[str]:
     return found
 
 
-def _equation(money: Money, what: str) -> list[str]:
-    """`provider = token + model + policy`, `charge = provider + markup - absorbed`."""
-    values = {name: money[name] for name in AMOUNTS if name != "list_cost"}
+def _internal(fact: Mapping[str, Any], money: Money, correction: CorrectionApplied | None) -> tuple[int, ...]:
+    """What may be internal policy cost: all of a decision's, where the platform bills it; a correction says which."""
+    cost = money["policy_cost"] or 0
+    if correction is not None:
+        return (0, cost)
+    return (cost,) if fact.get("billed_by") == INTERNAL else (0,)
+
+
+def _equation(money: Money, what: str, internal: tuple[int, ...]) -> list[str]:
+    """Components without internal policy cost are the provider's; `charge - provider_cost = markup + internal policy
+    cost + cache_price - absorbed`."""
+    values = {name: money[name] for name in AMOUNTS if name not in ("list_cost", *AVOIDED)}
     known = {name: value for name, value in values.items() if value is not None}
     if not known:
         return []
@@ -169,9 +180,10 @@ def _equation(money: Money, what: str) -> list[str]:
         return [f"{what} has amounts, but {missing} is NULL"]
     found = []
     parts = known["token_cost"] + known["model_cost"] + known["policy_cost"]
-    if parts != known["provider_cost"]:
+    own = parts - known["provider_cost"]
+    if own not in internal:
         found.append(f"{what}: components are {exact(parts)}, provider_cost is {exact(known['provider_cost'])}")
-    charge = known["provider_cost"] + known["markup"] - known["absorbed"]
+    charge = known["provider_cost"] + known["markup"] + own + known["cache_price"] - known["absorbed"]
     if charge != known["charge"]:
         found.append(
             f"{what}: components and mark-up less absorbed are {exact(charge)}, charge is {exact(known['charge'])}"

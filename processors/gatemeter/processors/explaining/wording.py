@@ -9,6 +9,7 @@ from gatemeter.processors.explaining.attribution import why_not_charged
 from gatemeter.processors.explaining.lines import Tier
 from gatemeter.processors.explaining.reasons import tier_name
 from gatemeter.processors.explaining.terms import RateSource
+from gatemeter.processors.metadata.entries import INTERNAL
 from gatemeter.processors.metadata.views import Attribution, View
 from gatemeter.processors.pricing.components import CACHE_HITS, Amounts
 
@@ -27,7 +28,7 @@ def of_status(fact: Mapping[str, Any], price_status: str, why_unpriced: str) -> 
     elif fact["status"] == "orphan":
         yield "orphan: no response came in time; what it used is not known and nothing is charged until it is"
     elif fact["gateway_cache"] in CACHE_HITS:
-        yield f"answered from the gateway's cache ({fact['gateway_cache']}): no provider was called; it is free"
+        yield from _of_hit(fact, price_status, why_unpriced)
     elif price_status == "no_usage":
         yield "no usage: the provider reported none; NULL is not zero, and nothing is charged until it is known"
     elif price_status == "unpriced":
@@ -36,6 +37,17 @@ def of_status(fact: Mapping[str, Any], price_status: str, why_unpriced: str) -> 
         yield "the usage is an estimate, because the provider reported none"
     if fact["usage_revision"]:
         yield f"usage revision {fact['usage_revision']}: the highest revision of an attempt counts"
+
+
+def _of_hit(fact: Mapping[str, Any], price_status: str, why_unpriced: str) -> Iterator[str]:
+    said = f"answered from the gateway's cache ({fact['gateway_cache']}): no provider was called"
+    if price_status == "free":
+        yield f"{said}; it is free"
+    elif price_status == "priced":
+        yield f"{said}; the plan has a price for it"
+    else:
+        why = why_unpriced or "the gateway did not say what it avoided"
+        yield f"{said}; {price_status}: what it avoided has no price ({why}), so its own price is not known"
 
 
 def of_rate(fact: Mapping[str, Any], matched: str, source: RateSource, tier: Tier | None) -> Iterator[str]:
@@ -76,6 +88,10 @@ def of_charge(fact: Mapping[str, Any], view: View, attribution: Attribution, amo
     plan = attribution.plan
     if fact["evidence_grade"] == "B":
         yield f"the identity is only claimed (grade B); plan {plan.plan_id!r} accepts that"
+    if amounts.avoided_charge is not None:
+        share = f"{percent(plan.cache_price_ppm)}: {plan.cache_price_ppm:,} millionths"
+        yield f"plan {plan.plan_id!r} prices a hit at {share} of the charge that it avoided, rounded half-even to 10⁻¹²"
+        return
     if plan.markup_ppm:
         once = "" if "decision_id" in fact else " once on tokens and once on fees"
         share = f"{percent(plan.markup_ppm)}: {plan.markup_ppm:,} millionths"
@@ -90,6 +106,10 @@ def of_decision(fact: Mapping[str, Any], why_unpriced: str) -> Iterator[str]:
         yield f"a metered model call made it: it is priced once, in request {fact['evaluator_request_id']}"
     elif why_unpriced:
         yield f"unpriced: {why_unpriced}; it is in no total"
+    elif fact["billed_by"] == INTERNAL:
+        yield "the platform bills it itself: internal policy cost, on no provider's invoice"
+    else:
+        yield f"billed by {fact['billed_by']}: provider cost, on its invoice"
 
 
 def of_retry_rule(retry_rule: str, role: str, charge: int | None, absorbed_to: str) -> Iterator[str]:

@@ -38,7 +38,7 @@ from gatemeter.processors.fold.settling import Settling
 from gatemeter.processors.fold.stretches import take_control
 from gatemeter.processors.fold.terms import Terms
 from gatemeter.processors.fold.types import LogRecord, Rows
-from gatemeter.processors.fold.unpriced import UNPRICED
+from gatemeter.processors.fold.unpriced import UNPRICED, lacking_usage
 from gatemeter.processors.fold.windows import DIMENSIONS, MEASURES
 from gatemeter.processors.metadata.views import View
 from gatemeter.sinks.arrow import frame_to_arrow, rows_to_arrow
@@ -176,7 +176,7 @@ class ColumnarStretches:
         self.state.totals.responses_fresh += int(fresh.sum())
         self.state.totals.responses_late += int((~fresh).sum())
         self._tables.setdefault("usage_facts", []).append(frame_to_arrow("usage_facts", frame))
-        self._note_unpriced(frame, context, self.state.unpriced.usages)
+        self._note_unpriced(lacking_usage(frame), context, self.state.unpriced.usages)
         self._book(columns.usage_windows, frame, events, fresh, context)
         generation.parts = frame.select(columns.PART)
         generation.unpaired = frame.filter(pl.Series(~paired))
@@ -189,7 +189,9 @@ class ColumnarStretches:
         events = kinds.events.take(kinds.policies)
         frame = columns.policy_facts(context, events)
         self._tables.setdefault("policy_facts", []).append(frame_to_arrow("policy_facts", frame))
-        self._note_unpriced(frame, context, self.state.unpriced.decisions)
+        if frame["charge"].null_count():  # where every price is known, nothing is looked at
+            unpriced = frame.filter(pl.col("price_status") == UNPRICED)
+            self._note_unpriced(unpriced, context, self.state.unpriced.decisions)
         self._book(columns.policy_windows, frame, events, frame["fresh"].to_numpy(), context)
         log_times = context.clocks.log_time[events.record_of]
         denied = np.flatnonzero((frame["outcome"] == "deny").to_numpy())
@@ -198,10 +200,9 @@ class ColumnarStretches:
             self.plain.deny((gateway_id, request_id), int(log_times[row]), offset)
 
     def _note_unpriced(
-        self, frame: pl.DataFrame, context: Context, note: Callable[[pl.DataFrame, Ints, View], None]
+        self, lacking: pl.DataFrame, context: Context, note: Callable[[pl.DataFrame, Ints, View], None]
     ) -> None:
-        if frame["charge"].null_count():  # where every price is known, nothing is looked at
-            lacking = frame.filter(pl.col("price_status") == UNPRICED)
+        if lacking.height:
             note(lacking, context.terms.eras(lacking["request_started_at"].to_numpy()), context.view)
 
     def _book(

@@ -21,10 +21,12 @@ from gatemeter.processors.fold.types import FOLD_RELEASE, HOUR_US
 from gatemeter.processors.fold.windows import (
     AMOUNTS,
     CACHE_READ_BUCKETS,
+    DECISION_AMOUNTS,
     DIMENSIONS,
     MEASURES,
     REASONING_BUCKETS,
 )
+from gatemeter.processors.metadata.entries import INTERNAL
 from gatemeter.processors.metadata.views import LatencyThresholds, View
 from gatemeter.processors.pricing import columns as money
 from gatemeter.processors.pricing.components import CACHE_HITS
@@ -40,6 +42,14 @@ PART: Final = (
     *AMOUNTS,
 )
 """Columns of a usage fact that its part in windows is computed from."""
+
+_ECHO: Final = pl.format(
+    "{{{}}}",
+    pl.concat_str(
+        [pl.format(f'"{name}":{{}}', name) for name in (*BUCKETS, *METERS)], separator=",", ignore_nulls=True
+    ),
+)
+"""`facts.echo` of each event."""
 
 Grouping = Callable[[pl.DataFrame, Ints], pl.DataFrame]
 """Facts and the slice of each → sums by slice and dimensions."""
@@ -123,7 +133,8 @@ def usage_facts(context: Context, events: Events, paired: Mask) -> pl.DataFrame:
     prices = terms.prices(frame, eras)
     grade_a = frame["identity_source"].is_in(list(facts.VERIFIED)).to_numpy()
     charged = _charged(grade_a, who.attributed, who.accepts_claims)
-    amounts = money.price_usage(frame, prices.tier, terms.tier_tables(), charged, who.markup_ppm)
+    shares = money.PlanTerms(charged, who.markup_ppm, who.cache_price_ppm)
+    amounts = money.price_usage(frame, prices.tier, terms.tier_tables(), shares)
     fresh = context.fresh(events)
     frame = pl.concat([frame, who.texts, prices.texts, amounts], how="horizontal")
     frame = frame.with_columns(
@@ -174,6 +185,7 @@ def _usage_columns(thresholds: LatencyThresholds) -> tuple[pl.Expr, ...]:
         .alias("usage_source"),
         pl.when(cached).then(_known_sum(INPUT_BUCKETS)).alias("avoided_input_tokens"),
         pl.when(cached).then(_known_sum(OUTPUT_BUCKETS)).alias("avoided_output_tokens"),
+        pl.when(cached).then(_ECHO).otherwise(pl.lit("")).alias("avoided_usage"),
         *(pl.when(~cached).then(pl.col(name)).alias(name) for name in (*BUCKETS, *METERS)),
     )
 
@@ -188,13 +200,8 @@ def policy_facts(context: Context, events: Events) -> pl.DataFrame:
     who = terms.attributions(frame, eras)
     prices = terms.policy_prices(frame, eras)
     grade_a = frame["identity_source"].is_in(list(facts.VERIFIED)).to_numpy()
-    amounts = money.price_decisions(
-        frame,
-        prices["per_decision"].to_numpy(),
-        prices["per_unit"].to_numpy(),
-        _charged(grade_a, who.attributed, who.accepts_claims),
-        who.markup_ppm,
-    )
+    charged = _charged(grade_a, who.attributed, who.accepts_claims)
+    amounts = money.price_decisions(frame, prices, money.PlanTerms(charged, who.markup_ppm, who.cache_price_ppm))
     none_paired = np.zeros(frame.height, np.bool_)
     frame = pl.concat(
         [frame, who.texts, prices.select("currency", "prices_id"), amounts], how="horizontal"
@@ -245,17 +252,16 @@ def usage_windows(frame: pl.DataFrame, slices: Ints) -> pl.DataFrame:
 
 def policy_windows(frame: pl.DataFrame, slices: Ints) -> pl.DataFrame:
     """Sums of fresh policy facts, as `usage_windows`."""
-    cost = pl.col("policy_cost").cast(pl.Int128).sum()
     measures: dict[str, pl.Expr] = dict.fromkeys(MEASURES, pl.lit(0))
     measures |= {
         "decisions": pl.len(),
         "latency_us": pl.col("latency_us").sum(),
-        **dict.fromkeys(("list_cost", "provider_cost", "policy_cost"), cost),
-        "markup": pl.col("markup").cast(pl.Int128).sum(),
-        "charge": pl.col("charge").cast(pl.Int128).sum(),
+        **{name: pl.col(name).cast(pl.Int128).sum() for name in DECISION_AMOUNTS},
     }
-    empty = {name: pl.lit("") for name in ("provider", "model", "usage_source")}
-    prepared = frame.with_columns(purpose=pl.lit("policy_evaluation"), **empty)
+    empty = {name: pl.lit("") for name in ("model", "usage_source")}
+    billed = pl.col("billed_by")
+    provider = pl.when(billed == INTERNAL).then(pl.lit("")).otherwise(billed)
+    prepared = frame.with_columns(purpose=pl.lit("policy_evaluation"), provider=provider, **empty)
     return _grouped(prepared, slices, measures)
 
 

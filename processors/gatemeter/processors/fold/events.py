@@ -16,7 +16,11 @@ RESPONSE_RANGES: Final = (
     ("ttft_us", limits.MAX_LATENCY_US),
     *_QUANTITIES,
 )
-POLICY_RANGES: Final = (("latency_us", limits.MAX_LATENCY_US), ("units", limits.MAX_POLICY_UNITS))
+POLICY_RANGES: Final = (
+    ("latency_us", limits.MAX_LATENCY_US),
+    ("units", limits.MAX_POLICY_UNITS),
+    ("scanned_tokens", limits.MAX_TOKENS_PER_EVENT),
+)
 
 
 def refusal(event: Mapping[str, Any], recorded_at_us: int, future_bound_us: int) -> tuple[str, str] | None:

@@ -160,6 +160,7 @@ def _set_usage(row: Row, event: Mapping[str, Any]) -> None:
     if event["gateway_cache"] in components.CACHE_HITS:
         row["avoided_input_tokens"] = _total(event, INPUT_BUCKETS)
         row["avoided_output_tokens"] = _total(event, OUTPUT_BUCKETS)
+        row["avoided_usage"] = components.echo(event)
         return
     for name in (*BUCKETS, *METERS):
         row[name] = event[name]
@@ -190,11 +191,13 @@ def _usage_row(
         **{name: event[name] for name in _AS_THEY_ARE},
         "latency_thresholds_version": view.parameters.latency.version,
         **dict.fromkeys((*BUCKETS, *METERS, "avoided_input_tokens", "avoided_output_tokens")),
+        "avoided_usage": "",
         "currency": view.currency(started),
         "rate_card_id": "",
         "rate_card_hash": "",
         "plan_id": attribution.plan.plan_id,
         "retry_rule": attribution.plan.retry_rule,
+        "retry_cost_centre": attribution.plan.retry_cost_centre,
         "window_tokens": 0,
         "window_cost": 0,
         **source.provenance(index, view),
@@ -257,11 +260,15 @@ def policy_fact(event: Mapping[str, Any], index: int, source: Source, clock: Clo
         "outcome": event["outcome"],
         "latency_us": event["latency_us"],
         "units": event["units"],
+        "scanned_tokens": event["scanned_tokens"],
         "evaluator_request_id": event["evaluator_request_id"] or "",
         "price_status": amounts.price_status,
         "currency": price.currency if price else view.currency(started),
         "prices_id": price.prices_id if price else "",
+        "billed_by": components.biller(event, price),
         "plan_id": attribution.plan.plan_id,
+        "list_cost": amounts.list_cost,
+        "provider_cost": amounts.provider_cost,
         "policy_cost": amounts.policy_cost,
         "markup": amounts.markup,
         "absorbed": amounts.absorbed,

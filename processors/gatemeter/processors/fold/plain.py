@@ -37,7 +37,7 @@ from gatemeter.processors.fold.state import (
     Due,
 )
 from gatemeter.processors.fold.types import LogRecord, Row
-from gatemeter.processors.fold.unpriced import UNPRICED
+from gatemeter.processors.fold.unpriced import UNPRICED, lack_of
 from gatemeter.processors.metadata.views import View
 from gatemeter.schemas.claims import Claims, claims_of
 from gatemeter.schemas.signing import TICK_GATEWAY
@@ -257,7 +257,7 @@ class PlainFold:
         half.fact = None if request is not None else fact
         exchange.responses[revision] = half
         self.state.rows.add("usage_facts", fact)
-        if fact["price_status"] == UNPRICED:
+        if lack_of(fact):
             self.state.unpriced.usage(fact, view)
         return None
 

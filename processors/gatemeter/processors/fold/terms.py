@@ -17,10 +17,16 @@ from gatemeter.processors.fold.decoding import Ints, Mask
 from gatemeter.processors.metadata.cards import ANY_REGION
 from gatemeter.processors.metadata.views import Rate, View
 from gatemeter.processors.pricing.columns import TierTables
+from gatemeter.processors.pricing.components import DECISION_QUANTITIES
 from gatemeter.schemas.tables import BUCKETS, METERS
 
 PRICED: Final = (*BUCKETS, *METERS, "request")
 NO_PRICE: Final = -1
+_POLICY_PRICE: Final = {
+    **dict.fromkeys(("currency", "prices_id", "billed_by"), pl.String()),
+    **dict.fromkeys(("pico_per_decision", *DECISION_QUANTITIES.values()), pl.Int64()),
+}
+"""What the price of a decision says, by the names of `PolicyPrice`."""
 MAX_COMBINATIONS: Final = 100_000
 """Distinct combinations that are remembered; beyond it the memory starts anew."""
 
@@ -69,6 +75,7 @@ class Attributions:
 
     texts: pl.DataFrame
     markup_ppm: Ints
+    cache_price_ppm: Ints
     attributed: Mask
     accepts_claims: Mask
 
@@ -103,7 +110,7 @@ class Terms:
         self._sides = Combinations(("gateway_id", "route"), self._learn_authority)
         self._authorities: list[str] = []
         self._policies = Combinations(("policy_id",), self._learn_policy)
-        self._policy_prices: list[tuple[str, str, int, int]] = []
+        self._policy_prices: list[tuple[Any, ...]] = []
 
     def eras(self, instants: Ints) -> Ints:
         """Era of each instant; all instants of an era have the same answers."""
@@ -119,9 +126,8 @@ class Terms:
         found = self._view.attribution(tenant_id, app_id, instant_us)
         plan = found.plan
         texts = (found.attribution, found.cost_centre, found.business_unit, found.organisation)
-        self._attributions.append(
-            (*texts, plan.plan_id, plan.retry_rule, plan.markup_ppm, plan.accept_claimed_identity)
-        )
+        named = (plan.plan_id, plan.retry_rule, plan.retry_cost_centre)
+        self._attributions.append((*texts, *named, plan.markup_ppm, plan.cache_price_ppm, plan.accept_claimed_identity))
 
     def attributions(self, events: pl.DataFrame, eras: Ints) -> Attributions:
         """`events` has tenant_id, app_id (no nulls) and request_started_at."""
@@ -135,13 +141,16 @@ class Terms:
             "organisation",
             "plan_id",
             "retry_rule",
+            "retry_cost_centre",
             "ppm",
+            "cache_ppm",
             "claims",
         )
         gathered = pl.DataFrame(self._attributions, schema=names, orient="row")[numbers]
         return Attributions(
-            texts=gathered.select(names[:6]),
+            texts=gathered.select(names[:7]),
             markup_ppm=gathered["ppm"].cast(pl.Int64).to_numpy(),
+            cache_price_ppm=gathered["cache_ppm"].cast(pl.Int64).to_numpy(),
             attributed=(gathered["attribution"] == "attributed").to_numpy(),
             accepts_claims=gathered["claims"].cast(pl.Boolean).to_numpy(),
         )
@@ -197,17 +206,16 @@ class Terms:
     def _learn_policy(self, policy_id: str, instant_us: int) -> None:
         price = self._view.policy_price(policy_id, instant_us)
         if price is None:
-            self._policy_prices.append((self._view.currency(instant_us), "", NO_PRICE, 0))
+            self._policy_prices.append((self._view.currency(instant_us), "", "", NO_PRICE, 0, 0))
         else:
-            self._policy_prices.append((price.currency, price.prices_id, price.pico_per_decision, price.pico_per_unit))
+            self._policy_prices.append(tuple(getattr(price, name) for name in _POLICY_PRICE))
 
     def policy_prices(self, events: pl.DataFrame, eras: Ints) -> pl.DataFrame:
-        """Columns currency, prices_id, per_decision (`NO_PRICE` where there is none), per_unit; a row an event."""
+        """Columns of `_POLICY_PRICE`, a row an event; `pico_per_decision` is `NO_PRICE` where there is none."""
         self._bounded()
         keys = events.select("policy_id", pl.Series("era", eras))
         numbers = self._policies.numbers(keys, events["request_started_at"].to_numpy())
-        schema = {"currency": pl.String, "prices_id": pl.String, "per_decision": pl.Int64, "per_unit": pl.Int64}
-        return pl.DataFrame(self._policy_prices, schema=schema, orient="row")[numbers]
+        return pl.DataFrame(self._policy_prices, schema=_POLICY_PRICE, orient="row")[numbers]
 
 
 def _tier_rows(rate: Rate) -> list[tuple[int, bool, list[int], list[int]]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gatemeter.processors.fold.types import MINUTE_US, Row
+from gatemeter.processors.metadata.entries import INTERNAL
 from gatemeter.schemas.tables import INPUT_BUCKETS, OUTPUT_BUCKETS
 
 DIMENSIONS: Final = (
@@ -43,11 +44,17 @@ MEASURES: Final = (
     "model_cost",
     "policy_cost",
     "markup",
+    "cache_price",
     "charge",
 )
 CACHE_READ_BUCKETS: Final = tuple(name for name in INPUT_BUCKETS if name.endswith("_cache_read"))
 REASONING_BUCKETS: Final = ("output_text_reasoning",)
-AMOUNTS: Final = ("list_cost", "provider_cost", "token_cost", "model_cost", "policy_cost", "markup", "charge")
+AMOUNTS: Final = (
+    *("list_cost", "provider_cost", "token_cost", "model_cost", "policy_cost"),
+    *("markup", "cache_price", "charge"),
+)
+DECISION_AMOUNTS: Final = ("list_cost", "provider_cost", "policy_cost", "markup", "charge")
+"""Amounts of a decision; it has no others."""
 
 Dimensions = tuple[Any, ...]
 Measures = tuple[int, ...]
@@ -87,7 +94,7 @@ def dimensions_of_decision(fact: Mapping[str, Any]) -> Dimensions:
     named = {
         **fact,
         "window_start": started - started % MINUTE_US,
-        "provider": "",
+        "provider": "" if fact["billed_by"] == INTERNAL else fact["billed_by"],
         "model": "",
         "purpose": "policy_evaluation",
         "usage_source": "",
@@ -97,24 +104,8 @@ def dimensions_of_decision(fact: Mapping[str, Any]) -> Dimensions:
 
 def measures_of_decision(fact: Mapping[str, Any]) -> Measures:
     """What a row of `policy_facts` adds to its window."""
-    cost = fact["policy_cost"] or 0
-    return (
-        0,
-        1,
-        0,
-        0,
-        0,
-        0,
-        0,
-        fact["latency_us"] or 0,
-        cost,
-        cost,
-        0,
-        0,
-        cost,
-        fact["markup"] or 0,
-        fact["charge"] or 0,
-    )
+    amounts = (fact[name] or 0 if name in DECISION_AMOUNTS else 0 for name in AMOUNTS)
+    return (0, 1, 0, 0, 0, 0, 0, fact["latency_us"] or 0, *amounts)
 
 
 @dataclass(slots=True)

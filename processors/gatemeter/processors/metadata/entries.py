@@ -22,10 +22,11 @@ class MetadataError(ValueError):
     """A metadata value out of its accepted range; the text names the field and the range."""
 
 
-def check_range(name: str, value: int, low: int, high: int, shown: str) -> None:
-    """Raises `MetadataError` unless low ≤ value ≤ high; `shown` is the range in words."""
+def check_range(name: str, value: int, low: int, high: int, shown: str) -> int:
+    """The value. Raises `MetadataError` unless low ≤ value ≤ high; `shown` is the range in words."""
     if not low <= value <= high:
         raise MetadataError(f"{name} must be {shown}, got {value}")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,13 @@ class AttestationKey:
         return self.valid_from_us <= at_us and (self.valid_to_us is None or at_us < self.valid_to_us)
 
 
+RETRIES: Final = "retries"
+"""Cost centre that bears what a retry rule absorbs, unless the plan names another."""
+
+INTERNAL: Final = "internal"
+"""Who bills a guardrail that the platform runs itself: it has a cost, and no provider's invoice."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a tenant is charged."""
@@ -101,6 +109,10 @@ class Plan:
     retry_rule: str = "all_provider_charged"
     cache_rule: str = "free"
     accept_claimed_identity: bool = False
+    cache_price_ppm: int = 0
+    """Of the charge that a hit of the gateway's cache avoided, in millionths; 0 where hits are free."""
+    retry_cost_centre: str = RETRIES
+    """Bears what `final_only` absorbs."""
 
 
 UNATTRIBUTED_PLAN: Final = Plan("unattributed")
@@ -141,12 +153,14 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class PolicyPrice:
-    """Price of one policy's decisions."""
+    """Price of one policy's decisions. `billed_by`: `INTERNAL`, or the provider whose invoice has them."""
 
     prices_id: str
     currency: str
     pico_per_decision: int
-    pico_per_unit: int
+    pico_per_unit: int = 0
+    pico_per_scanned_token: int = 0
+    billed_by: str = INTERNAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

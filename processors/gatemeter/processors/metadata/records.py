@@ -35,9 +35,14 @@ from gatemeter.schemas.tables import BUCKETS, METERS
 GATEWAY_KINDS: Final = ("api_gateway", "inference_proxy", "agent_runtime", "policy_point")
 GATEWAY_ROLES: Final = (CHARGING, CORROBORATING)
 RETRY_RULES: Final = ("all_provider_charged", "final_only")
-CACHE_RULES: Final = ("free",)
+CACHE_RULES: Final = ("free", "percent_of_avoided")
 WORKLOAD_CLASSES: Final = ("realtime", "batch", ANY_CLASS)
 REQUEST_FEE: Final = "request"
+_POLICY_PICO: Final = {
+    "pico_per_decision": limits.MAX_POLICY_PICO_PER_DECISION,
+    "pico_per_unit": limits.MAX_POLICY_PICO_PER_UNIT,
+    "pico_per_scanned_token": limits.MAX_RATE_PICO_PER_TOKEN,
+}
 
 
 def entry_of(decoded: Decoded) -> Entry:
@@ -128,8 +133,15 @@ def _plan(datum: Mapping[str, Any]) -> DatedPlan:
         check_choice("retry_rule", datum["retry_rule"], RETRY_RULES),
         check_choice("cache_rule", datum["cache_rule"], CACHE_RULES),
         datum["accept_claimed_identity"],
+        _cache_price(datum["cache_rule"], datum["cache_price_ppm"]),
+        check_text("retry_cost_centre", datum["retry_cost_centre"]),
     )
     return DatedPlan(plan, **_dates(datum))  # type: ignore[arg-type]
+
+
+def _cache_price(rule: str, ppm: int) -> int:
+    high = 0 if rule == "free" else limits.MAX_CACHE_PRICE_PPM
+    return check_range("cache_price_ppm", ppm, 0, high, f"0 to {high} where cache_rule is {rule}")
 
 
 def _policy_prices(datum: Mapping[str, Any]) -> PolicyPrices:
@@ -139,12 +151,12 @@ def _policy_prices(datum: Mapping[str, Any]) -> PolicyPrices:
         policy_id = check_text("policy_id", line["policy_id"])
         if policy_id in prices:
             raise MetadataError(f"policy {policy_id!r} has two prices")
-        decision, unit = line["pico_per_decision"], line["pico_per_unit"]
-        high = limits.MAX_POLICY_PICO_PER_DECISION
-        check_range(f"policy {policy_id!r}: pico_per_decision", decision, 0, high, f"0 to {high}")
-        high = limits.MAX_POLICY_PICO_PER_UNIT
-        check_range(f"policy {policy_id!r}: pico_per_unit", unit, 0, high, f"0 to {high}")
-        prices[policy_id] = PolicyPrice(prices_id, currency, decision, unit)
+        picos = {
+            name: check_range(f"policy {policy_id!r}: {name}", line[name], 0, high, f"0 to {high}")
+            for name, high in _POLICY_PICO.items()
+        }
+        billed_by = check_text(f"policy {policy_id!r}: billed_by", line["billed_by"])
+        prices[policy_id] = PolicyPrice(prices_id, currency, **picos, billed_by=billed_by)
     return PolicyPrices(prices_id, prices, **_dates(datum))  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gatemeter.processors.fold.types import FOLD_RELEASE
-from gatemeter.processors.metadata.entries import LatencyThresholds, MetadataError, Parameters
+from gatemeter.processors.metadata.entries import INTERNAL, RETRIES, LatencyThresholds, MetadataError, Parameters
 from gatemeter.processors.metadata.publishing import Draft
 from gatemeter.processors.metadata.records import CACHE_RULES, RETRY_RULES, check_currency, entry_of
 from gatemeter.processors.metadata.views import DatedPlan, View, build_view
@@ -21,7 +21,11 @@ from gatemeter.schemas.codec import Decoded
 
 PICO: Final = 10**12
 PPM_PER_PERCENT: Final = 10_000
-_INLINE_PLAN: Final = ("markup_percent", "retry_rule", "cache_rule", "accept_claimed_identity")
+_MAX_PER_1K_TOKENS: Final = limits.MAX_RATE_PICO_PER_TOKEN * 1_000 // PICO
+_INLINE_PLAN: Final = (
+    *("markup_percent", "retry_rule", "retry_cost_centre", "cache_rule", "cache_price_percent"),
+    "accept_claimed_identity",
+)
 
 
 def read_tenants_file(path: Path) -> list[Draft]:
@@ -63,12 +67,23 @@ def _dates(entry: Entry, default_from: int) -> dict[str, Any]:
 
 
 def _plan_fields(entry: Entry) -> dict[str, Any]:
+    cache_rule = entry.choice("cache_rule", CACHE_RULES, "free")
     return {
         "markup_ppm": entry.scaled("markup_percent", PPM_PER_PERCENT, 0, 1_000, 0),
         "retry_rule": entry.choice("retry_rule", RETRY_RULES, "all_provider_charged"),
-        "cache_rule": entry.choice("cache_rule", CACHE_RULES, "free"),
+        "retry_cost_centre": entry.text("retry_cost_centre", RETRIES),
+        "cache_rule": cache_rule,
+        "cache_price_ppm": _cache_price(entry, cache_rule),
         "accept_claimed_identity": entry.flag("accept_claimed_identity", False),
     }
+
+
+def _cache_price(entry: Entry, cache_rule: str) -> int:
+    if cache_rule == "percent_of_avoided":
+        return entry.scaled("cache_price_percent", PPM_PER_PERCENT, 0, 100)
+    if entry.has("cache_price_percent"):
+        raise entry.error("cache_price_percent needs cache_rule: percent_of_avoided")
+    return 0
 
 
 def _plan(entry: Entry, default_from: int) -> Draft:
@@ -115,6 +130,8 @@ def _policy_prices(entry: Entry, default_from: int) -> Draft:
             "policy_id": line.text("policy"),
             "pico_per_decision": line.scaled("per_decision", PICO, 0, limits.MAX_POLICY_PICO_PER_DECISION // PICO, 0),
             "pico_per_unit": _per_unit(line),
+            "pico_per_scanned_token": line.scaled("per_1k_tokens", PICO // 1_000, 0, _MAX_PER_1K_TOKENS, 0),
+            "billed_by": line.text("billed_by", INTERNAL),
         }
         line.done()
         datum["prices"].append(price)

@@ -8,6 +8,7 @@ no_price_then         a card has it, at other times
 bucket_without_price  the price in force lacks a bucket or meter that was used
 unknown_policy        of a decision: no list in force has its policy
 no_units              of a decision: its policy is priced by units, and none were stated
+no_scanned_tokens     of a decision: its policy is priced by tokens scanned, and none were stated
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Final
 
 from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateKey
 from gatemeter.processors.metadata.views import Rate, View
-from gatemeter.processors.pricing.components import tier_of
+from gatemeter.processors.pricing.components import DECISION_QUANTITIES, tier_of, unstated
 from gatemeter.schemas.tables import BUCKETS, INPUT_BUCKETS, METERS
 
 QUANTITIES: Final = (*BUCKETS, *METERS)
@@ -30,7 +31,7 @@ REASONS: Final = (
     "no_price_then",
     "bucket_without_price",
 )
-DECISION_REASONS: Final = ("unknown_policy", "no_units")
+DECISION_REASONS: Final = ("unknown_policy", *(f"no_{name}" for name in DECISION_QUANTITIES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ def lacking(rate: Rate, used: Sequence[str], input_tokens: int) -> Lack | None:
     return Lack("bucket_without_price", missing, tier.input_tokens_above) if missing else None
 
 
-def why_no_policy_price(view: View, policy_id: str, at_us: int) -> str:
-    """Why a decision has no price: no list in force has its policy, or the price a unit needs units."""
-    return "unknown_policy" if view.policy_price(policy_id, at_us) is None else "no_units"
+def why_no_policy_price(view: View, decision: Mapping[str, Any]) -> str:
+    """Why a decision has no price: no list in force has its policy, or its price needs what it does not state."""
+    price = view.policy_price(decision["policy_id"], decision["request_started_at"])
+    return "unknown_policy" if price is None else f"no_{unstated(decision, price)}"

@@ -69,8 +69,8 @@ class Unpriced:
         self.first_us = min(self.first_us, started) if self.attempts else started
         self.last_us = max(self.last_us, started)
         self.attempts += 1
-        self.input_tokens += input_tokens_of(fact)
-        self.output_tokens += sum(fact[name] or 0 for name in OUTPUT_BUCKETS)
+        self.input_tokens += input_tokens_of(truth.quantities)
+        self.output_tokens += sum(truth.quantities[name] or 0 for name in OUTPUT_BUCKETS)
         self.tenants.add(truth.attribution["tenant_id"])
 
 
@@ -171,7 +171,7 @@ def key_of(fact: Mapping[str, Any]) -> RateKey:
 
 
 def _lack(view: View, key: RateKey, truth: Truth, at_us: int) -> Lack | None:
-    return why_unpriced(view, key, used_of(truth.fact), input_tokens_of(truth.fact), at_us)
+    return why_unpriced(view, key, used_of(truth.quantities), input_tokens_of(truth.quantities), at_us)
 
 
 def _end_of(view: View, key: RateKey, at_us: int, edges: Iterable[int]) -> int | None:

@@ -51,8 +51,7 @@ CORRECTION: Final = {
 LINES: Final = {name: LEDGER[name] for name in LINE} | CORRECTION
 QUANTITIES: Final = (
     *BUCKETS,
-    "input_tokens",
-    "output_tokens",
+    *("input_tokens", "output_tokens", "avoided_input_tokens", "avoided_output_tokens"),
     *METERS,
     *(name for name, kind in TABLES["ledger"] if kind == "pico?"),
 )

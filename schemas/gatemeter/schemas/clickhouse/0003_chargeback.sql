@@ -50,7 +50,7 @@ SELECT
     f.absorbed AS fact_absorbed,
     if(absorbs, f.charge - f.charge, f.charge) AS charge,
     if(absorbs, f.absorbed + f.charge, f.absorbed) AS absorbed,
-    if(absorbs AND f.absorbed_to = '' AND f.charge != 0, 'retries', f.absorbed_to) AS absorbed_to,
+    if(absorbs AND f.absorbed_to = '' AND f.charge != 0, f.retry_cost_centre, f.absorbed_to) AS absorbed_to,
     if(absorbs OR attempt_role = 'answered', f.charge - f.charge, f.charge) AS retry_cost,
     ifNull(input_text_uncached, 0) + ifNull(input_text_cache_read, 0) + ifNull(input_text_cache_write_5m, 0)
         + ifNull(input_text_cache_write_1h, 0) + ifNull(input_audio_uncached, 0) + ifNull(input_audio_cache_read, 0)
@@ -85,7 +85,10 @@ FROM
                 if(r.run_id != '', r.model_cost, t.model_cost) AS model_cost,
                 if(r.run_id != '', r.policy_cost, t.policy_cost) AS policy_cost,
                 if(r.run_id != '', r.markup, t.markup) AS markup,
+                if(r.run_id != '', r.cache_price, t.cache_price) AS cache_price,
                 if(r.run_id != '', r.charge, t.charge) AS charge,
+                if(r.run_id != '', r.avoided_provider_cost, t.avoided_provider_cost) AS avoided_provider_cost,
+                if(r.run_id != '', r.avoided_charge, t.avoided_charge) AS avoided_charge,
                 if(r.run_id != '', r.absorbed, t.absorbed) AS absorbed,
                 if(r.run_id != '', r.absorbed_to, t.absorbed_to) AS absorbed_to),
             r.run_id AS correction_run,
@@ -132,16 +135,17 @@ SELECT
         if(r.run_id != '', r.currency, t.currency) AS currency,
         if(r.run_id != '', r.plan_id, t.plan_id) AS plan_id,
         if(r.run_id != '', r.price_status, t.price_status) AS price_status,
+        if(r.run_id != '', r.list_cost, t.list_cost) AS list_cost,
+        if(r.run_id != '', r.provider_cost, t.provider_cost) AS provider_cost,
         if(r.run_id != '', r.policy_cost, t.policy_cost) AS policy_cost,
         if(r.run_id != '', r.markup, t.markup) AS markup,
         if(r.run_id != '', r.charge, t.charge) AS charge,
         if(r.run_id != '', r.absorbed, t.absorbed) AS absorbed,
         if(r.run_id != '', r.absorbed_to, t.absorbed_to) AS absorbed_to),
     if(r.run_id != '', r.rate_card_id, t.prices_id) AS rate_card_id,
-    if(r.run_id != '', r.list_cost, t.policy_cost) AS list_cost,
-    if(r.run_id != '', r.provider_cost, t.policy_cost) AS provider_cost,
     if(r.run_id != '', r.token_cost, t.policy_cost - t.policy_cost) AS token_cost,
     if(r.run_id != '', r.model_cost, t.policy_cost - t.policy_cost) AS model_cost,
+    if(r.run_id != '', r.cache_price, t.policy_cost - t.policy_cost) AS cache_price,
     r.run_id AS correction_run,
     r.cause AS correction_cause,
     r.reason AS correction_reason,
@@ -164,32 +168,39 @@ SETTINGS join_use_nulls = 0;
 
 CREATE OR REPLACE VIEW decisions AS SELECT * FROM decisions_as_of(through = '2299-12-31 23:00:00');
 
--- What is charged, line by line, from facts: every attempt once.
+-- What is charged, line by line, from facts: every attempt once. `internal_policy_cost` is the part of `policy_cost` that
+-- no provider bills, so that in every line
+--     charge - provider_cost = markup + internal_policy_cost + cache_price - absorbed.
+-- `avoided_provider_cost` and `avoided_charge`: what a hit of the gateway's cache would have cost; they are in no total.
 CREATE OR REPLACE VIEW usage_lines_as_of AS
 SELECT
     'usage' AS kind,
     usage_hour, posted_hour, gateway_id, request_id, '' AS decision_id, attempt, response_hash,
     tenant_id, app_id, workload_id, cost_centre, business_unit, organisation, evidence_grade, attribution,
-    provider, model, served_model, purpose, status, attempt_role, usage_source, latency_us, latency_class,
-    '' AS policy_id, '' AS policy_version, '' AS outcome,
+    provider, model, served_model, purpose, status, attempt_role, usage_source, gateway_cache, latency_us,
+    latency_class, '' AS policy_id, '' AS policy_version, '' AS outcome,
     input_text_uncached, input_text_cache_read, input_text_cache_write_5m, input_text_cache_write_1h,
     input_audio_uncached, input_audio_cache_read, input_image_uncached, input_image_cache_read, output_text_visible,
     output_text_reasoning, output_audio_visible, output_image_visible,
     toInt64(input_tokens) AS input_tokens, toInt64(output_tokens) AS output_tokens,
+    avoided_input_tokens, avoided_output_tokens,
     images, media_ms, searches, tool_calls,
     price_status, currency, rate_card_id, plan_id,
-    list_cost, provider_cost, token_cost, model_cost, policy_cost, markup, charge, absorbed, absorbed_to, retry_cost,
+    list_cost, provider_cost, token_cost, model_cost, policy_cost,
+    token_cost + model_cost + policy_cost - provider_cost AS internal_policy_cost, markup, cache_price, charge,
+    avoided_provider_cost, avoided_charge, absorbed, absorbed_to, retry_cost,
     correction_run, correction_cause, correction_reason, correction_hour
 FROM attempts_as_of(through = {through:DateTime64(6, 'UTC')});
 
--- And every decision once.
+-- And every decision once. What a provider bills (Bedrock Guardrails) has its name, so that its invoice can be reconciled.
 CREATE OR REPLACE VIEW decision_lines_as_of AS
 SELECT
     'decision' AS kind,
     usage_hour, posted_hour, gateway_id, request_id, decision_id, attempt, content_hash AS response_hash,
     tenant_id, app_id, workload_id, cost_centre, business_unit, organisation, evidence_grade, attribution,
-    '' AS provider, '' AS model, '' AS served_model, 'policy_evaluation' AS purpose, '' AS status,
-    '' AS attempt_role, '' AS usage_source, latency_us, '' AS latency_class,
+    if(billed_by = 'internal', '', billed_by) AS provider, '' AS model, '' AS served_model,
+    'policy_evaluation' AS purpose, '' AS status,
+    '' AS attempt_role, '' AS usage_source, '' AS gateway_cache, latency_us, '' AS latency_class,
     policy_id, policy_version, outcome,
     NULL::Nullable(Int64) AS input_text_uncached, NULL::Nullable(Int64) AS input_text_cache_read,
     NULL::Nullable(Int64) AS input_text_cache_write_5m, NULL::Nullable(Int64) AS input_text_cache_write_1h,
@@ -198,11 +209,14 @@ SELECT
     NULL::Nullable(Int64) AS output_text_visible, NULL::Nullable(Int64) AS output_text_reasoning,
     NULL::Nullable(Int64) AS output_audio_visible, NULL::Nullable(Int64) AS output_image_visible,
     toInt64(0) AS input_tokens, toInt64(0) AS output_tokens,
+    NULL::Nullable(Int64) AS avoided_input_tokens, NULL::Nullable(Int64) AS avoided_output_tokens,
     NULL::Nullable(Int64) AS images, NULL::Nullable(Int64) AS media_ms,
     NULL::Nullable(Int64) AS searches, NULL::Nullable(Int64) AS tool_calls,
     price_status, currency, rate_card_id, plan_id,
-    list_cost, provider_cost, token_cost, model_cost, policy_cost, markup, charge, absorbed, absorbed_to,
-    charge - charge AS retry_cost,
+    list_cost, provider_cost, token_cost, model_cost, policy_cost,
+    token_cost + model_cost + policy_cost - provider_cost AS internal_policy_cost, markup, cache_price, charge,
+    NULL::Nullable(Decimal(38, 12)) AS avoided_provider_cost, NULL::Nullable(Decimal(38, 12)) AS avoided_charge,
+    absorbed, absorbed_to, charge - charge AS retry_cost,
     correction_run, correction_cause, correction_reason, correction_hour
 FROM decisions_as_of(through = {through:DateTime64(6, 'UTC')});
 
@@ -248,14 +262,16 @@ SELECT
     kind,
     usage_hour, posted_hour, gateway_id, request_id, decision_id, attempt, response_hash,
     tenant_id, app_id, workload_id, cost_centre, business_unit, organisation, evidence_grade, attribution,
-    provider, model, served_model, purpose, status, attempt_role, usage_source, latency_us, latency_class,
-    policy_id, policy_version, outcome,
+    provider, model, served_model, purpose, status, attempt_role, usage_source, gateway_cache, latency_us,
+    latency_class, policy_id, policy_version, outcome,
     input_text_uncached, input_text_cache_read, input_text_cache_write_5m, input_text_cache_write_1h,
     input_audio_uncached, input_audio_cache_read, input_image_uncached, input_image_cache_read, output_text_visible,
     output_text_reasoning, output_audio_visible, output_image_visible, input_tokens, output_tokens,
-    images, media_ms, searches, tool_calls,
+    avoided_input_tokens, avoided_output_tokens, images, media_ms, searches, tool_calls,
     price_status, currency, rate_card_id, plan_id,
-    list_cost, provider_cost, token_cost, model_cost, policy_cost, markup, charge, absorbed, absorbed_to, retry_cost,
+    list_cost, provider_cost, token_cost, model_cost, policy_cost,
+    token_cost + model_cost + policy_cost - provider_cost AS internal_policy_cost, markup, cache_price, charge,
+    avoided_provider_cost, avoided_charge, absorbed, absorbed_to, retry_cost,
     posting_period, seal_id
 FROM sealed_lines_as_of(through = '2299-12-31 23:00:00')
 WHERE posted_hour <= sealed_hour
@@ -281,7 +297,9 @@ SELECT
     sum(l.token_cost) AS token_cost,
     sum(l.model_cost) AS model_cost,
     sum(l.policy_cost) AS policy_cost,
+    sum(l.token_cost + l.model_cost + l.policy_cost - l.provider_cost) AS internal_policy_cost,
     sum(l.markup) AS markup,
+    sum(l.cache_price) AS cache_price,
     sum(l.charge) AS charge,
     sum(l.absorbed) AS absorbed,
     sum(l.retry_cost) AS retry_cost,
@@ -303,6 +321,7 @@ SELECT
     countIf(kind = 'usage' AND status != 'denied') AS attempts,
     countIf(attempt_role NOT IN ('', 'answered') AND status != 'denied') AS attempts_not_answering,
     countIf(kind = 'decision') AS policy_decisions,
+    countIf(l.gateway_cache IN ('exact', 'semantic')) AS cache_hits,
     sum(l.input_tokens) AS input_tokens,
     sum(l.output_tokens) AS output_tokens,
     sumIf(l.input_tokens, attempt_role = 'answered') AS answered_input_tokens,
@@ -333,7 +352,9 @@ SELECT
     sum(l.token_cost) AS token_cost,
     sum(l.model_cost) AS model_cost,
     sum(l.policy_cost) AS policy_cost,
+    sum(l.internal_policy_cost) AS internal_policy_cost,
     sum(l.markup) AS markup,
+    sum(l.cache_price) AS cache_price,
     sum(l.charge) AS charge,
     sum(l.absorbed) AS absorbed,
     sum(l.retry_cost) AS retry_cost,
@@ -350,6 +371,7 @@ SELECT
     countIf(kind = 'usage' AND status != 'denied') AS attempts,
     countIf(attempt_role NOT IN ('', 'answered') AND status != 'denied') AS attempts_not_answering,
     countIf(kind = 'decision') AS policy_decisions,
+    countIf(l.gateway_cache IN ('exact', 'semantic')) AS cache_hits,
     sum(l.input_tokens) AS input_tokens,
     sum(l.output_tokens) AS output_tokens,
     sumIf(l.input_tokens, attempt_role = 'answered') AS answered_input_tokens,
@@ -380,7 +402,9 @@ SELECT
     sum(l.token_cost) AS token_cost,
     sum(l.model_cost) AS model_cost,
     sum(l.policy_cost) AS policy_cost,
+    sum(l.internal_policy_cost) AS internal_policy_cost,
     sum(l.markup) AS markup,
+    sum(l.cache_price) AS cache_price,
     sum(l.charge) AS charge,
     sum(l.absorbed) AS absorbed,
     sum(l.retry_cost) AS retry_cost,
@@ -397,6 +421,7 @@ SELECT
     countIf(kind = 'usage' AND status != 'denied') AS attempts,
     countIf(attempt_role NOT IN ('', 'answered') AND status != 'denied') AS attempts_not_answering,
     countIf(kind = 'decision') AS policy_decisions,
+    countIf(l.gateway_cache IN ('exact', 'semantic')) AS cache_hits,
     sum(l.input_tokens) AS input_tokens,
     sum(l.output_tokens) AS output_tokens,
     sumIf(l.input_tokens, attempt_role = 'answered') AS answered_input_tokens,
@@ -427,7 +452,9 @@ SELECT
     sum(l.token_cost) AS token_cost,
     sum(l.model_cost) AS model_cost,
     sum(l.policy_cost) AS policy_cost,
+    sum(l.internal_policy_cost) AS internal_policy_cost,
     sum(l.markup) AS markup,
+    sum(l.cache_price) AS cache_price,
     sum(l.charge) AS charge,
     sum(l.absorbed) AS absorbed,
     sum(l.retry_cost) AS retry_cost,
@@ -465,13 +492,13 @@ SELECT
     arraySort(x -> (x.1, x.2, x.3), groupArray(
         CAST((kind, l.attempt, decision_id, quantities, price_status, currency, l.rate_card_id, card_hash, plan_id,
                 looked_up_in, l.list_cost, l.provider_cost, l.token_cost, l.model_cost, l.policy_cost, l.markup,
-                l.absorbed, l.absorbed_to, l.charge, posted_hour, posting_period, seal_id),
+                l.cache_price, l.absorbed, l.absorbed_to, l.charge, posted_hour, posting_period, seal_id),
             'Tuple(kind String, attempt UInt16, decision_id String, quantities Map(String, Nullable(Int64)),
                    price_status String, currency String, rate_card_id String, rate_card_hash String, plan_id String,
                    metadata_offset Int64, list_cost Nullable(Decimal(38, 12)), provider_cost Nullable(Decimal(38, 12)),
                    token_cost Nullable(Decimal(38, 12)), model_cost Nullable(Decimal(38, 12)),
                    policy_cost Nullable(Decimal(38, 12)), markup Nullable(Decimal(38, 12)),
-                   absorbed Nullable(Decimal(38, 12)), absorbed_to String, charge Nullable(Decimal(38, 12)),
+                   cache_price Nullable(Decimal(38, 12)), absorbed Nullable(Decimal(38, 12)), absorbed_to String, charge Nullable(Decimal(38, 12)),
                    posted_hour DateTime64(6, \'UTC\'), posting_period String, seal_id String)'))) AS charges,
     has(groupArrayIf(outcome, kind = 'decision'), 'deny') AS denied,
     sum(l.input_tokens) AS input_tokens,
@@ -480,6 +507,8 @@ SELECT
     arraySort(groupUniqArrayIf(currency, currency != '')) AS currencies,
     if(one_currency, sum(l.provider_cost), NULL) AS provider_cost,
     if(one_currency, sum(l.policy_cost), NULL) AS policy_cost,
+    if(one_currency, sum(l.cache_price), NULL) AS cache_price,
+    if(one_currency, sum(l.avoided_charge - l.charge), NULL) AS cache_saving,
     if(one_currency, sum(l.charge), NULL) AS charge,
     if(one_currency, sum(l.retry_cost), NULL) AS retry_cost
 FROM

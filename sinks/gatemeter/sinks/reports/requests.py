@@ -26,11 +26,15 @@ SIBLINGS: Final = 50
 _ALWAYS: Final = "2299-12-31 23:00:00"
 _AMOUNTS: Final = (
     *("list_cost", "provider_cost", "token_cost", "model_cost", "policy_cost"),
-    *("markup", "charge", "absorbed", "retry_cost"),
+    *("markup", "cache_price", "charge", "avoided_provider_cost", "avoided_charge", "absorbed", "retry_cost"),
 )
 _LINE_KEY: Final = ("kind", "gateway_id", "request_id", "decision_id", "attempt", "response_hash")
 _WHO: Final = ("tenant_id", "app_id", "workload_id", "cost_centre", "business_unit", "organisation")
 _LINE: Final = (*_LINE_KEY, *_WHO, "attempt_role", "price_status", "currency", "rate_card_id", "plan_id", "absorbed_to")
+_GROUP: Final = (
+    *("tenant_id", "app_id", "workload_id", "idempotency_key", "request_ids", "requests", "attempts"),
+    *("unpriced_attempts", "answered_by_request", "currencies"),
+)
 _CORRECTED: Final = ("correction_run", "correction_cause", "correction_reason")
 _SEARCHED: Final = {
     "trace": "trace_id",
@@ -65,7 +69,8 @@ class RequestRows:
     `usage`, `decisions`: all rows of facts, superseded ones too. `lines`: what facts and corrections make of the true
     rows now; `counted`: the charge lines, of which totals are made. `corrections`: committed replacements with
     `committed_hour`, in the order of their commits. `seals`: by posted hour. `evaluates`: decisions of other requests
-    that name this one as their evaluator. `siblings`: other requests of the same workload and idempotency key.
+    that name this one as their evaluator. `siblings`: other requests of the same workload and idempotency key,
+    `groups`: what all of them cost (`retry_groups`).
     """
 
     gateway_id: str
@@ -81,6 +86,7 @@ class RequestRows:
     seals: dict[int, Row] = field(default_factory=dict)
     evaluates: list[Row] = field(default_factory=list)
     siblings: list[str] = field(default_factory=list)
+    groups: list[Row] = field(default_factory=list)
 
 
 def gateways_of(client: Client, request_id: str) -> list[str]:
@@ -213,6 +219,15 @@ def _grouped(client: Client, requests: Sequence[RequestRows]) -> None:
         groups = _groups(rows)
         others = {row["request_id"] for row in found if (row["workload_id"], row["idempotency_key"]) in groups}
         rows.siblings = sorted(others - {rows.request_id})[:SIBLINGS]
+    amounts = ("provider_cost", "charge", "repeated_charge")
+    query = f"SELECT {', '.join(_GROUP)}, {', '.join(amounts)} FROM retry_groups_of(keys = {{keys:Array(String)}})"
+    totals = query_rows(client, "read retry groups", query, {"keys": sorted(keys)})
+    for rows in requests:
+        rows.groups = [
+            {**{name: row[name] for name in _GROUP}, **{name: _amount(row[name]) for name in amounts}}
+            for row in totals
+            if rows.request_id in row["request_ids"]
+        ]
 
 
 def _corrected(client: Client, requests: Sequence[RequestRows]) -> None:

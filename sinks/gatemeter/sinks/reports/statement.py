@@ -1,6 +1,8 @@
 """The statement: per month, tenant and currency what was used, what it costs, and what had no price.
 
-`token_cost + model_cost + policy_cost + markup - absorbed = total`; retries are part of the total, never added to it.
+`token_cost + model_cost + policy_cost + markup + cache_price - absorbed = total`; retries and internal policy cost are
+parts of the total, never added to it. What caches saved is in no total: the platform's saving is what a provider would
+have billed, the tenant's the charge that it would have borne less what its plan charges for the hits.
 Requests, attempts and tokens are those of the tenant's own calls; guardrail models and policy decisions count as
 decisions and appear as policy cost. Months are UTC.
 """
@@ -33,8 +35,12 @@ COUNTS: Final = (
     "unpriced_attempts",
     "unpriced_decisions",
     "attempts_without_usage",
+    "cache_hits",
+    "hits_without_price",
 )
-AMOUNTS: Final = ("token_cost", "model_cost", "policy_cost", "markup", "absorbed", "total", "retry_cost")
+COMPONENTS: Final = ("token_cost", "model_cost", "policy_cost", "markup", "cache_price")
+SAVINGS: Final = ("platform_saving", "tenant_saving")
+AMOUNTS: Final = (*COMPONENTS, "absorbed", "total", "retry_cost", "internal_policy_cost", *SAVINGS)
 
 # Lines without a currency (nothing had a price) join the tenant's only currency of the month, if it has only one.
 _QUERY: Final = f"""
@@ -55,9 +61,13 @@ SELECT
     countIf(kind = 'usage' AND price_status = 'unpriced') AS unpriced_attempts,
     countIf(kind = 'decision' AND price_status = 'unpriced') AS unpriced_decisions,
     countIf(kind = 'usage' AND price_status = 'no_usage') AS attempts_without_usage,
+    countIf(gateway_cache IN ('exact', 'semantic')) AS cache_hits,
+    countIf(gateway_cache IN ('exact', 'semantic') AND isNull(l.avoided_charge)) AS hits_without_price,
     {", ".join(f"sumIf(ifNull(l.{name}, 0), own) AS {name}" for name in (*BUCKETS, *METERS))},
     sum(l.token_cost) AS token_cost, sum(l.model_cost) AS model_cost, sum(l.policy_cost) AS policy_cost,
-    sum(l.markup) AS markup, sum(l.absorbed) AS absorbed, sum(l.charge) AS total, sum(l.retry_cost) AS retry_cost
+    sum(l.markup) AS markup, sum(l.cache_price) AS cache_price, sum(l.absorbed) AS absorbed, sum(l.charge) AS total,
+    sum(l.retry_cost) AS retry_cost, sum(l.internal_policy_cost) AS internal_policy_cost,
+    sum(l.avoided_provider_cost) AS platform_saving, sum(l.avoided_charge - l.charge) AS tenant_saving
 FROM
 (
     SELECT
@@ -86,7 +96,7 @@ class StatementLine:
 
     def parts(self) -> dict[str, int]:
         """The components that add up to `total`, `absorbed` as what it takes away."""
-        components = {name: self.pico[name] for name in ("token_cost", "model_cost", "policy_cost", "markup")}
+        components = {name: self.pico[name] for name in COMPONENTS}
         return components | {"absorbed": -self.pico["absorbed"]}
 
     def cents(self) -> dict[str, int]:

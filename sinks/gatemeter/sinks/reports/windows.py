@@ -30,7 +30,11 @@ _DIMENSIONS: Final = (
     "outcome",
     "currency",
 )
-_MONEY: Final = ("list_cost", "provider_cost", "token_cost", "model_cost", "policy_cost", "markup", "charge")
+_MONEY: Final = (
+    *("list_cost", "provider_cost", "token_cost", "model_cost", "policy_cost"),
+    *("markup", "cache_price", "charge"),
+)
+_DECIDED: Final = ("list_cost", "provider_cost", "policy_cost", "markup", "charge")
 _MEASURES: Final = (
     "attempts",
     "decisions",
@@ -71,20 +75,22 @@ SELECT topic, partition, gateway_id, toDateTime64(toStartOfMinute(request_starte
     {", ".join(f"if(counts, ifNull(u.{name}, {_ZERO}), {_ZERO}) AS {name}" for name in _MONEY)}
 FROM usage_facts AS u FINAL
 """
+
+
+def _of_decision(name: str) -> str:
+    return f"if(counts, ifNull(p.{name}, {_ZERO}), {_ZERO})" if name in _DECIDED else _ZERO
+
+
 _DECISIONS: Final = f"""
 SELECT topic, partition, gateway_id, toDateTime64(toStartOfMinute(request_started_at), 6, 'UTC') AS window_start,
-    tenant_id, app_id, workload_id, '' AS provider, '' AS model, 'policy_evaluation' AS purpose, evidence_grade,
+    tenant_id, app_id, workload_id, if(billed_by = 'internal', '', billed_by) AS provider, '' AS model,
+    'policy_evaluation' AS purpose, evidence_grade,
     '' AS usage_source, policy_id, outcome, currency,
     toInt64(0) AS tokens, window_cost AS cost, fresh AS counts,
     toInt64(0) AS attempts, toInt64(counts) AS decisions, toInt64(0) AS input_tokens,
     toInt64(0) AS cache_read_tokens, toInt64(0) AS output_tokens, toInt64(0) AS reasoning_tokens,
     toInt64(0) AS unpriced_tokens, if(counts, ifNull(p.latency_us, 0), 0) AS latency_us,
-    if(counts, ifNull(p.policy_cost, {_ZERO}), {_ZERO}) AS list_cost,
-    if(counts, ifNull(p.policy_cost, {_ZERO}), {_ZERO}) AS provider_cost,
-    {_ZERO} AS token_cost, {_ZERO} AS model_cost,
-    if(counts, ifNull(p.policy_cost, {_ZERO}), {_ZERO}) AS policy_cost,
-    if(counts, ifNull(p.markup, {_ZERO}), {_ZERO}) AS markup,
-    if(counts, ifNull(p.charge, {_ZERO}), {_ZERO}) AS charge
+    {", ".join(f"{_of_decision(name)} AS {name}" for name in _MONEY)}
 FROM policy_facts AS p FINAL
 """
 _HELD: Final = f"""

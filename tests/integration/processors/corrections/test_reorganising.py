@@ -65,7 +65,7 @@ def test_moved_apps_and_changed_cost_centres_keep_their_amounts(clickhouse_clien
         before = {truth.key: truth.amounts for truth in truths(clickhouse_client, target, ALL)}
         assert all(before[row.key] == row.amounts for row in rows if row.target == target)
     decision = rows[2]
-    assert decision.policy_cost == decision.provider_cost and decision.token_cost == 0
+    assert decision.policy_cost and decision.provider_cost == decision.token_cost == 0
     assert decision.rate_card_id == "policies"
     assert {name for name in AMOUNTS if getattr(decision, name) is None} == set()
 

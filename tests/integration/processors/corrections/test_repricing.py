@@ -66,17 +66,20 @@ def test_another_card_changes_what_it_prices_by_the_plan_that_applied(
 ) -> None:
     repricing = Repricing(clickhouse_client, folded.metadata, [card(DOUBLE)], ALL)
     rows = {row.request_id: row for row in repricing.rows("run", "why")}
-    assert sorted(rows) == ["r1", "r2", "r3", "r5"]
+    assert sorted(rows) == ["cached", "r1", "r2", "r3", "r5"]
     cost = 2 * (100 * PRICES["input_text_uncached"] + 20 * PRICES["output_text_visible"])
     first = rows["r1"]
     assert (first.token_cost, first.markup, first.charge) == (cost, cost * 15 // 100, cost * 115 // 100)
     assert (first.rate_card_id, first.plan_id, first.currency, first.cause) == ("new", "standard", "USD", "reprice")
     assert first.attribution == dict.fromkeys(first.attribution)
+    hit = rows["cached"]
+    assert (hit.price_status, hit.provider_cost, hit.charge) == ("free", 0, 0)
+    assert (hit.avoided_provider_cost, hit.avoided_charge) == (cost, cost * 115 // 100), "what it saved is of the card"
     unknown = rows["r3"]
     assert (unknown.charge, unknown.absorbed, unknown.absorbed_to) == (0, cost, "unallocated")
     lines = {(line.tenant_id, line.model): line for line in repricing.summary.lines}
     acme = lines["acme", "gpt"]
-    assert (acme.rows, acme.charge_before, acme.charge_after) == (2, cost * 115 // 100, 2 * cost * 115 // 100)
+    assert (acme.rows, acme.charge_before, acme.charge_after) == (3, cost * 115 // 100, 2 * cost * 115 // 100)
     assert acme.delta == acme.charge_before
 
 
@@ -84,7 +87,7 @@ def test_another_card_changes_what_it_prices_by_the_plan_that_applied(
     ("wanted", "expected"),
     [
         (Wanted(ALL.hours, tenant="globex"), ["r2"]),
-        (Wanted(ALL.hours, model="gpt", provider="openai", tenant="acme"), ["r1", "r5"]),
+        (Wanted(ALL.hours, model="gpt", provider="openai", tenant="acme"), ["cached", "r1", "r5"]),
         (Wanted(ALL.hours, provider="anthropic"), []),
         (Wanted(UsageHours(START_US + HOUR_US, START_US + 2 * HOUR_US)), ["r5"]),
     ],
@@ -103,7 +106,8 @@ def test_a_card_prices_what_had_no_price_and_a_lacking_bucket_takes_it_away(
     assert (row.request_id, row.price_status) == ("other", "priced")
     (line,) = repricing.summary.lines
     assert (line.unpriced_before, line.unpriced_after, line.charge_before) == (1, 0, 0)
-    (lacking, *_) = rows_of(clickhouse_client, folded, card({"input_text_uncached": 1}))
+    (hit, lacking, *_) = rows_of(clickhouse_client, folded, card({"input_text_uncached": 1}))
+    assert (hit.price_status, hit.charge, hit.avoided_charge) == ("free", 0, None)
     assert (lacking.price_status, lacking.charge, lacking.token_cost) == ("unpriced", None, None)
 
 
@@ -117,7 +121,7 @@ def test_a_second_repricing_starts_from_the_first(clickhouse_client: Client, fol
     committed(folded, "one", list(Repricing(clickhouse_client, folded.metadata, [double], ALL).rows("one", "why")), 5)
     assert rows_of(clickhouse_client, folded, double) == []
     repricing = Repricing(clickhouse_client, folded.metadata, [thrice], ALL)
-    assert len(list(repricing.rows("two", "why"))) == 4
+    assert len(list(repricing.rows("two", "why"))) == 5
     acme = next(line for line in repricing.summary.lines if line.tenant_id == "acme")
     assert 3 * acme.charge_before == 2 * acme.charge_after
 
@@ -128,11 +132,11 @@ def test_amounts_set_by_hand_stay(clickhouse_client: Client, folded: FoldedLog) 
     committed(folded, "hand", [by_hand], 5)
     only = Wanted(ALL.hours, tenant="acme")
     repricing = Repricing(clickhouse_client, folded.metadata, [card(DOUBLE)], only)
-    assert [row.request_id for row in repricing.rows("run", "why")] == ["r5"]
+    assert [row.request_id for row in repricing.rows("run", "why")] == ["cached", "r5"]
     assert repricing.summary.left == {"not in the card": 1, "set by hand": 1}
     over = Wanted(ALL.hours, tenant="acme", over_manual=True)
     rows = rows_of(clickhouse_client, folded, card(DOUBLE), over)
-    assert [(row.request_id, row.cost_centre) for row in rows] == [("r1", "cc-9"), ("r5", None)]
+    assert [(row.request_id, row.cost_centre) for row in rows] == [("cached", None), ("r1", "cc-9"), ("r5", None)]
 
 
 def test_slices_are_bounded_and_leave_nothing_out(
@@ -144,7 +148,7 @@ def test_slices_are_bounded_and_leave_nothing_out(
     monkeypatch.setattr(truths, "SLICE_ROWS", 2)
     cut = rows_of(clickhouse_client, folded, card(DOUBLE))
     assert sorted(row.request_id for row in cut) == sorted(row.request_id for row in whole)
-    assert [row.entry for row in cut] == [0, 1, 2, 3]
+    assert [row.entry for row in cut] == [0, 1, 2, 3, 4]
 
 
 def test_a_higher_revision_is_the_truth_whatever_its_hour(clickhouse_client: Client, folded: FoldedLog) -> None:
@@ -152,7 +156,7 @@ def test_a_higher_revision_is_the_truth_whatever_its_hour(clickhouse_client: Cli
     folded.gateway.send([better], 5 * HOUR_US)
     folded.flush()
     rows = rows_of(clickhouse_client, folded, card(DOUBLE), Wanted(ALL.hours, tenant="acme"))
-    assert [row.request_id for row in rows] == ["r1", "r5"]
-    assert rows[0].token_cost == 2 * (200 * PRICES["input_text_uncached"] + 40 * PRICES["output_text_visible"])
+    assert [row.request_id for row in rows] == ["cached", "r1", "r5"]
+    assert rows[1].token_cost == 2 * (200 * PRICES["input_text_uncached"] + 40 * PRICES["output_text_visible"])
     truth = find_row(clickhouse_client, "usage", "r1", 1, "")
-    assert rows[0].key == truth.key
+    assert rows[1].key == truth.key

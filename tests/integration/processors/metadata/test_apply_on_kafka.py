@@ -29,7 +29,9 @@ def plan(markup_ppm: int) -> Draft:
             "effective_to": None,
             "markup_ppm": markup_ppm,
             "retry_rule": "final_only",
+            "retry_cost_centre": "retries",
             "cache_rule": "free",
+            "cache_price_ppm": 0,
             "accept_claimed_identity": True,
         },
     )

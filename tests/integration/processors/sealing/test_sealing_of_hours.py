@@ -214,7 +214,7 @@ def test_trace_06_an_hour_waits_for_the_partition_that_lags(hours: Hours) -> Non
 
 
 def test_trace_22_what_is_absorbed_of_a_sealed_attempt_posts_as_a_delta(hours: Hours) -> None:
-    failed = fact("r", 1, status="error", retry_rule="final_only", delivered=True)
+    failed = fact("r", 1, status="error", retry_rule="final_only", retry_cost_centre="cc-9", delivered=True)
     hours.usage(failed)
     hours.over(0)
     hours.seal()
@@ -227,7 +227,7 @@ def test_trace_22_what_is_absorbed_of_a_sealed_attempt_posts_as_a_delta(hours: H
         "attempt, cause, attempt_role, charge, absorbed, absorbed_to, reverses", "posted_hour > '2026-03-01 12:30:00'"
     ) == [
         (1, "retry_rule", "answered", exact(-33), exact(0), "", place),
-        (1, "retry_rule", "retried", exact(0), exact(33), "retries", ""),
+        (1, "retry_rule", "retried", exact(0), exact(33), "cc-9", ""),
         (2, "late", "answered", exact(33), exact(0), "", ""),
     ]
     (line,) = hours.rows("SELECT charge, absorbed, attempts, input_tokens FROM chargeback_hourly")

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatemeter.processors.corrections.rows import AMOUNTS
+from gatemeter.processors.corrections.rows import AMOUNTS, AVOIDED
 from gatemeter.processors.explaining.explanation import Explanation
 from gatemeter.processors.metadata.cards import RateLine
 from gatemeter.processors.metadata.publishing import Draft
@@ -38,7 +38,7 @@ def cards(draw: st.DrawFn) -> Draft:
 
 
 plans = st.builds(
-    lambda ppm, rule, claims: Draft(
+    lambda ppm, rule, cache_ppm, claims: Draft(
         "ChargePlan",
         {
             "plan_id": "standard",
@@ -46,12 +46,15 @@ plans = st.builds(
             "effective_to": None,
             "markup_ppm": ppm,
             "retry_rule": rule,
-            "cache_rule": "free",
+            "retry_cost_centre": "cc-retries",
+            "cache_rule": "percent_of_avoided",
+            "cache_price_ppm": cache_ppm,
             "accept_claimed_identity": claims,
         },
     ),
     st.integers(0, MAX_MARKUP_PPM) | st.sampled_from([1, 333_333, 500_000]),
     st.sampled_from(["all_provider_charged", "final_only"]),
+    st.sampled_from([0, 1, 333_333, 1_000_000]),
     st.booleans(),
 )
 usages = st.fixed_dictionaries(
@@ -59,7 +62,7 @@ usages = st.fixed_dictionaries(
         **dict.fromkeys(("input_text_uncached", "input_text_cache_read", "output_text_visible"), TOKENS),
         "output_text_reasoning": st.none() | st.integers(0, 1),
         "searches": st.none() | st.integers(0, MAX_METER["searches"]),
-        "gateway_cache": st.sampled_from(["none", "none", "none", "miss", "exact"]),
+        "gateway_cache": st.sampled_from(["none", "none", "none", "miss", "exact", "exact"]),
         "purpose": st.sampled_from(["workload", "workload", "policy_evaluation"]),
         "identity_source": st.sampled_from(["mtls", "header_claim"]),
         "tenant_id": st.sampled_from(["acme", "acme", "nobody"]),
@@ -70,7 +73,8 @@ usages = st.fixed_dictionaries(
 decisions = st.fixed_dictionaries(
     {
         "units": st.none() | st.integers(0, 10**6),
-        "policy_id": st.sampled_from(["pii", "flat", "other"]),
+        "scanned_tokens": st.none() | st.integers(0, 10**6),
+        "policy_id": st.sampled_from(["pii", "flat", "scanned", "other"]),
         "identity_source": st.sampled_from(["mtls", "header_claim"]),
         "evaluator_request_id": st.sampled_from([None, None, "guard"]),
     }
@@ -84,15 +88,19 @@ def assert_explained(explanation: Explanation) -> None:
         money, lines = item.recorded, item.reckoned.lines
         assert item.reckoned.reckoned == money
         if item.reckoned.price_status != "priced":
-            assert {money[name] for name in AMOUNTS} == {0 if item.reckoned.price_status == "free" else None}
+            billed = {money[name] for name in AMOUNTS if name not in AVOIDED}
+            assert billed == {0 if item.reckoned.price_status == "free" else None}
             continue
         for component in ("token_cost", "model_cost", "policy_cost"):
             assert money[component] == sum(line.provider_pico or 0 for line in lines if line.component == component)
-        assert money["list_cost"] == sum(line.list_pico or 0 for line in lines)
-        assert money["markup"] == sum(each.pico for each in item.reckoned.markups)
         known = {name: value for name, value in money.items() if value is not None}
-        made = known["token_cost"] + known["model_cost"] + known["policy_cost"] + known["markup"] - known["absorbed"]
-        assert made == known["charge"]
+        internal = known["policy_cost"] if item.fact.get("billed_by") == "internal" else 0
+        assert known["list_cost"] == sum(line.list_pico or 0 for line in lines if not internal)
+        assert known["markup"] == sum(each.pico for each in item.reckoned.markups)
+        made = known["token_cost"] + known["model_cost"] + known["policy_cost"] + known["markup"]
+        assert made + known["cache_price"] - known["absorbed"] == known["charge"]
+        margin = known["markup"] + internal + known["cache_price"] - known["absorbed"]
+        assert known["charge"] - known["provider_cost"] == margin
     assert all(total.parts == total.money["charge"] for total in explanation.totals)
 
 

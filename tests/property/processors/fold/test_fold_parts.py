@@ -80,6 +80,7 @@ def prices() -> st.SearchStrategy[dict[str, int]]:
     st.sampled_from(("none", "miss", "exact", "semantic")),
     st.sampled_from(("workload", "policy_evaluation")),
     st.sampled_from((0, 1, 33_333, limits.MAX_MARKUP_PPM)),
+    st.sampled_from((0, 1, 333_333, limits.MAX_CACHE_PRICE_PPM)),
     st.sampled_from(("A", "B")),
     st.booleans(),
     st.sampled_from(("", "eu", "us")),
@@ -92,6 +93,7 @@ def test_prices_by_columns_are_prices_by_event(
     cache: str,
     purpose: str,
     ppm: int,
+    cache_ppm: int,
     grade: str,
     known: bool,
     region: str,
@@ -102,7 +104,7 @@ def test_prices_by_columns_are_prices_by_event(
     view = builder.view()
     model = "gpt" if known else "other"
     events = [{**each, "gateway_cache": cache, "purpose": purpose, "request_started_at": START_US} for each in usage]
-    attribution = Attribution("acme", "", "attributed", plan=Plan("plan", ppm))
+    attribution = Attribution("acme", "", "attributed", plan=Plan("plan", ppm, cache_price_ppm=cache_ppm))
     rate = view.rate("openai", model, "", "realtime", region, START_US)
     expected = [asdict(components.price_usage(event, rate, attribution, grade)) for event in events]
     terms = Terms(view)
@@ -114,8 +116,12 @@ def test_prices_by_columns_are_prices_by_event(
         region=pl.lit(region),
     )
     tiers = terms.prices(frame, terms.eras(frame["request_started_at"].to_numpy())).tier
-    charged = np.full(len(events), components.is_charged(attribution, grade))
-    got = columns.price_usage(frame, tiers, terms.tier_tables(), charged, np.full(len(events), ppm, np.int64))
+    plan = columns.PlanTerms(
+        np.full(len(events), components.is_charged(attribution, grade)),
+        np.full(len(events), ppm, np.int64),
+        np.full(len(events), cache_ppm, np.int64),
+    )
+    got = columns.price_usage(frame, tiers, terms.tier_tables(), plan)
     assert got.select(list(expected[0])).to_dicts() == expected
 
 
@@ -149,6 +155,7 @@ IDS = st.sampled_from(("", "a", "é" * 256, "é" * 257))
                     "policy_id": st.one_of(st.none(), IDS),
                     "outcome": st.sampled_from((None, "deny")),
                     "units": NUMBERS,
+                    "scanned_tokens": NUMBERS,
                 },
             ),
         ),

@@ -59,11 +59,15 @@ def test_windows_are_the_sum_of_what_all_facts_state(program: list[Step]) -> Non
     assert total(windows, "charge") == total(usage, "window_cost") + total(decisions, "window_cost")
     assert total(windows, "decisions") == sum(row["fresh"] for row in decisions)
     components = ("token_cost", "model_cost", "policy_cost")
-    assert total(windows, *components) == total(windows, "provider_cost")
-    for row in usage:
-        if row["price_status"] == "priced":
-            assert total([row], *components) == row["provider_cost"]
-            assert row["charge"] == row["provider_cost"] + row["markup"] - row["absorbed"]
+    internal = sum(row["policy_cost"] or 0 for row in decisions if row["billed_by"] == "internal" and row["fresh"])
+    assert total(windows, *components) == total(windows, "provider_cost") + internal
+    for row in (*usage, *({**dict.fromkeys(MEASURES, 0), **row} for row in decisions)):
+        if row["price_status"] in ("priced", "free"):
+            own = row["policy_cost"] if row.get("billed_by") == "internal" else 0
+            assert total([row], *components) == row["provider_cost"] + own
+            margin = row["markup"] + own + row["cache_price"] - row["absorbed"]
+            assert row["charge"] - row["provider_cost"] == margin
+            assert row["charge"] == total([row], *components, "markup", "cache_price") - row["absorbed"]
     over_slices: dict[tuple[Any, ...], dict[str, int]] = {}
     for row in windows:
         sums = over_slices.setdefault(tuple(row[name] for name in DIMENSIONS), dict.fromkeys(MEASURES, 0))

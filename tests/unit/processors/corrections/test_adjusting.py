@@ -7,7 +7,7 @@ import pytest
 from gatemeter.processors.corrections.adjust import Manual, amount_of, free_entry, replacing_row
 from gatemeter.processors.corrections.rows import CorrectionError, CorrectionRow, RowKey
 from gatemeter.processors.corrections.truths import Truth
-from support.facts import NOON_US, fact
+from support.facts import NOON_US, decision, fact
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,36 @@ def test_what_stands_on_an_earlier_correction_keeps_it() -> None:
 def test_another_currency_needs_all_amounts() -> None:
     with pytest.raises(CorrectionError, match="--currency: all amounts must be given where it changes from USD"):
         replacing_row("run", truth(), manual(currency="EUR"))
+
+
+def test_a_policy_cost_is_a_providers_unless_the_platform_bills_it() -> None:
+    given = {"policy_cost": 7, "markup": 1, "cache_price": 2}
+    row = free_entry("run", NOON_US, manual(amounts=given))
+    assert (row.provider_cost, row.cache_price, row.charge) == (7, 2, 10)
+    row = free_entry("run", NOON_US, manual(amounts=given, internal=True))
+    assert (row.provider_cost, row.list_cost, row.charge) == (0, 0, 10)
+
+
+@pytest.mark.parametrize(("billed_by", "internal", "provider"), [("internal", None, 0), ("aws", None, 9)])
+def test_the_policy_cost_of_a_decision_stays_the_platforms_or_its_providers(
+    billed_by: str, internal: bool | None, provider: int
+) -> None:
+    row = decision("d", "r", billed_by=billed_by, prices_id="guards")
+    truth = Truth(RowKey("decision", "gw", "d", 0, "d"), row)
+    made = replacing_row("run", truth, manual(amounts={"policy_cost": 9}, attribution={}, currency=""))
+    assert (made.provider_cost, made.policy_cost, made.charge) == (provider, 9, 10)
+    other = replacing_row("run", truth, manual(amounts={"policy_cost": 9}, internal=provider != 0, currency=""))
+    assert other.provider_cost == 9 - provider
+
+
+def test_what_a_hit_avoided_stays_where_its_price_is_set_by_hand() -> None:
+    row = fact("r", gateway_cache="exact", cache_price=5, charge=5, avoided_provider_cost=30, avoided_charge=33)
+    row |= dict.fromkeys(("list_cost", "provider_cost", "token_cost", "markup"), 0)
+    truth = Truth(RowKey("usage", "gw", "r", 1, "r-1"), row)
+    made = replacing_row("run", truth, manual(amounts={"cache_price": 1}, attribution={}))
+    assert (made.charge, made.avoided_provider_cost, made.avoided_charge) == (1, 30, 33)
+    everything = {"token_cost": 0, "model_cost": 0, "policy_cost": 0, "markup": 0, "absorbed": 0}
+    with pytest.raises(CorrectionError, match="all amounts must be given"):
+        replacing_row("run", truth, manual(amounts=everything, currency="EUR"))
+    euros = replacing_row("run", truth, manual(amounts=everything | {"cache_price": 1}, currency="EUR"))
+    assert (euros.charge, euros.avoided_charge) == (1, None)

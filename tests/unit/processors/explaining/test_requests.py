@@ -89,7 +89,7 @@ def test_events_say_where_they_came_from() -> None:
     seen = events["REQUEST"]
     assert (seen.place, seen.event_index, seen.kid, seen.epoch) == ("gatemeter.events[3]@17", 0, "a-1", "e-1")
     assert (seen.sequence, seen.evidence_grade, seen.identity_source) == (40, "A", "verified_credential")
-    assert (seen.occurred_at_us, seen.recorded_at_us, seen.metadata_offset) == (START_US, START_US, 8)
+    assert (seen.occurred_at_us, seen.recorded_at_us, seen.metadata_offset) == (START_US, START_US, 10)
     assert events["POLICY"].id == "d"
 
 
@@ -214,7 +214,7 @@ def test_ledger_entries_must_add_up_to_what_counts() -> None:
     rows = world.rows()
     rows.counted = [row | {"posting_period": "2026-05"} for row in rows.lines]
     (entry,) = rows.counted
-    back = {**entry, **{name: -entry[name] for name in AMOUNTS}}
+    back = {**entry, **{name: -(entry[name] or 0) for name in AMOUNTS}}
     rows.ledger = [entry, back, entry]
     assert explain(rows, Terms(world.log)).problems == ()
     rows.ledger = [entry, back]
@@ -240,5 +240,5 @@ def test_a_metadata_log_that_is_too_short_is_an_error_not_a_guess() -> None:
     world = Explained()
     world.response(response("r", 0))
     short = Terms(MetadataLog({OPERATOR.kid: OPERATOR.public_hex}))
-    with pytest.raises(TermsMissing, match=r"needed below offset 8, topic gatemeter.metadata ends at 0"):
+    with pytest.raises(TermsMissing, match=r"needed below offset 10, topic gatemeter.metadata ends at 0"):
         explain(world.rows(), short)

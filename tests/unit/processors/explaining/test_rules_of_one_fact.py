@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gatemeter.processors.corrections.rows import AMOUNTS
 from gatemeter.processors.explaining.explanation import Explanation, Item
 from gatemeter.processors.explaining.reckoning import PolicySource, Reckoned
 from gatemeter.processors.explaining.terms import RateSource
@@ -50,7 +51,10 @@ def test_a_priced_attempt_is_quantity_times_price_line_by_line() -> None:
         "model_cost": fees,
         "policy_cost": 0,
         "markup": markup,
+        "cache_price": 0,
         "charge": tokens + fees + markup,
+        "avoided_provider_cost": None,
+        "avoided_charge": None,
         "absorbed": 0,
     }
     assert [(each.of, each.base_pico, each.ppm, each.pico) for each in reckoned.markups] == [
@@ -66,7 +70,7 @@ def test_the_source_of_a_price_is_the_line_of_the_published_card() -> None:
     assert isinstance(source, RateSource)
     draft = card()
     assert (source.card_id, source.content_hash) == ("card-1", draft.datum["content_hash"])
-    assert (source.source, source.published_by, source.metadata_offset) == ("contract of 2026-01", "ops", 7)
+    assert (source.source, source.published_by, source.metadata_offset) == ("contract of 2026-01", "ops", 9)
     assert (source.effective_from_us, source.effective_to_us, source.workload_class) == (0, None, "any")
 
 
@@ -134,8 +138,11 @@ def test_a_cache_hit_is_free_and_says_what_it_saved() -> None:
     ("fields", "reason"),
     [
         ({"tokens": None}, "the gateway did not say what it avoided"),
-        ({"model": "unknown"}, "no price was in force for it"),
-        ({"model": "nightly", "workload_class": "batch"}, "the card has no price for output_text_visible"),
+        ({"model": "unknown"}, "no card in force (card-1) has the model 'unknown' of 'openai'"),
+        (
+            {"model": "nightly", "workload_class": "batch"},
+            "card 'card-1' has no price for output_text_visible (20): a part of a price is none",
+        ),
     ],
 )
 def test_savings_that_cannot_be_priced_are_unknown_and_say_why(fields: dict[str, Any], reason: str) -> None:
@@ -143,6 +150,39 @@ def test_savings_that_cannot_be_priced_are_unknown_and_say_why(fields: dict[str,
     assert reckoned.savings is not None
     assert (reckoned.savings.list_pico, reckoned.savings.provider_pico) == (None, None)
     assert reckoned.savings.reason == reason
+
+
+def test_a_hit_that_has_a_price_is_a_share_of_the_charge_that_it_avoided() -> None:
+    item, reckoned = explained(response("r", 0, tenant_id="hits", gateway_cache="exact"))
+    assert (reckoned.lines, reckoned.price_status) == ((), "priced")
+    cost = 396_000_007
+    charge = cost + 59_400_000 + 1  # 15 % of 396,000,000; of the fee 1.05 → 1
+    price = 91_080_002  # 20 % of 455,400,008 is 91,080,001.6
+    assert reckoned.reckoned == dict.fromkeys(AMOUNTS, 0) | {
+        "avoided_provider_cost": cost,
+        "avoided_charge": charge,
+        "cache_price": price,
+        "charge": price,
+    }
+    words = said(item)
+    assert "no provider was called; the plan has a price for it" in words
+    assert "prices a hit at 20 %: 200,000 millionths of the charge that it avoided" in words
+
+
+def test_a_hit_that_has_a_price_is_unpriced_where_what_it_avoided_is() -> None:
+    item, reckoned = explained(response("r", 0, tenant_id="hits", gateway_cache="exact", model="unknown"))
+    assert (reckoned.price_status, reckoned.reckoned["charge"]) == ("unpriced", None)
+    assert "has no price (no card in force (card-1) has the model 'unknown' of 'openai')" in said(item)
+    item, reckoned = explained(response("r", 0, tenant_id="hits", gateway_cache="exact", tokens=None))
+    assert (reckoned.price_status, reckoned.reckoned["charge"]) == ("no_usage", None)
+    assert "the gateway did not say what it avoided" in said(item)
+
+
+def test_an_echo_that_does_not_give_the_avoided_tokens_is_a_problem() -> None:
+    world = Explained()
+    row = world.response(response("r", 0, gateway_cache="exact"))
+    row["avoided_input_tokens"] = 101
+    assert "avoided_input_tokens is 101, the echo of the hit gives 100" in world.explain().problems[0]
 
 
 def test_a_denied_request_costs_nothing_and_an_orphan_is_not_known() -> None:
@@ -268,6 +308,22 @@ def test_a_decision_is_its_price_and_its_units() -> None:
     assert [(each.of, each.pico) for each in reckoned.markups] == [("decision", 453_150)]
 
 
+def test_a_decision_that_a_provider_bills_is_provider_cost_and_its_scanned_tokens_are_a_line() -> None:
+    item, reckoned = decided(policy("r", 0, "d", policy_id="scanned", units=None, scanned_tokens=2_000))
+    cost = 300_000_000_000  # 0.15 a thousand
+    assert by_name(reckoned.lines)["scanned_tokens"] == (2_000, cost, cost)
+    assert (item.recorded["provider_cost"], item.recorded["policy_cost"]) == (cost, cost)
+    assert item.recorded["charge"] == cost + 45_000_000_000
+    assert "billed by bedrock: provider cost, on its invoice" in said(item)
+
+
+def test_the_platforms_own_guardrail_has_no_provider_cost() -> None:
+    item, _ = decided(policy("r", 0, "d", units=3))
+    assert (item.recorded["list_cost"], item.recorded["provider_cost"]) == (0, 0)
+    assert (item.recorded["policy_cost"], item.recorded["charge"]) == (3_021_000, 3_021_000 + 453_150)
+    assert "internal policy cost, on no provider's invoice" in said(item)
+
+
 def test_a_price_without_units_has_one_line() -> None:
     _, reckoned = decided(policy("r", 0, "d", policy_id="flat", units=9))
     assert by_name(reckoned.lines) == {"decision": (1, 10**9, 10**9)}
@@ -284,6 +340,10 @@ def test_a_decision_of_a_metered_model_is_priced_there() -> None:
     [
         ({"policy_id": "other"}, "no price list in force at 2026-05-28T20:00:00Z has the policy 'other' or '*'"),
         ({"units": None}, "list 'guards' has a price a unit, and the decision says no units"),
+        (
+            {"policy_id": "scanned"},
+            "list 'guards' has a price a scanned token, and the decision says no scanned tokens",
+        ),
     ],
 )
 def test_an_unpriced_decision_says_why(fields: dict[str, Any], reason: str) -> None:

@@ -17,6 +17,10 @@ VIEW = build(
     .rate("openai", "local", PRICES, region="eu")
     .rate("openai", "ended", PRICES, to_us=START_US)
     .policy("scan", 1, 5)
+    .policy("tokens", 0, pico_per_scanned_token=5)
+    .policy("both", 0, 1, pico_per_scanned_token=5)
+    .plan("hits", cache_price_ppm=500_000)
+    .tenant("hits", plan_id="hits")
 )
 VIEWS = {1: VIEW}
 
@@ -177,10 +181,46 @@ def test_what_is_free_or_without_usage_is_no_exception(columnar: bool) -> None:
     records = Records()
     records.send(
         response("r1", 0),
-        response("r2", 0, model="unknown", gateway_cache="exact"),
+        response("r2", 0, gateway_cache="exact"),
         response("r3", 0, model="unknown", tokens=None),
+        response("r4", 0, model="unknown", tokens=None, gateway_cache="exact"),
     )
     assert records.rows(columnar=columnar) == []
+
+
+def test_a_free_hit_that_nobody_can_say_the_saving_of_is_an_exception_of_its_own(columnar: bool) -> None:
+    records = Records()
+    hit = {"model": "unknown", "gateway_cache": "exact"}
+    records.send(response("r1", 0, model="unknown"), response("r2", 0, **hit), response("r3", 0, **hit, tokens=(7, 3)))
+    rows = records.rows(columnar=columnar)
+    assert [(row["event_index"], row["kind"]) for row in rows] == [(0, "unpriced"), (1, "avoided_unpriced")]
+    assert [(each["reason"], each["events"], each["input_tokens"]) for each in details(rows)] == [
+        ("unknown_model", 1, 100),
+        ("unknown_model", 2, 107),
+    ]
+
+
+def test_a_hit_that_has_a_price_is_unpriced_like_a_call(columnar: bool) -> None:
+    records = Records()
+    records.send(*(response("r", 0, tenant_id="hits", images=2, attempt=at, gateway_cache="semantic") for at in (1, 2)))
+    (row,) = records.rows(columnar=columnar)
+    detail = json.loads(row["detail"])
+    assert (row["kind"], detail["reason"], detail["missing"]) == ("unpriced", "bucket_without_price", ["images"])
+    assert (detail["events"], detail["input_tokens"], detail["output_tokens"]) == (2, 200, 40)
+
+
+def test_a_decision_lacks_the_first_quantity_that_its_price_needs(columnar: bool) -> None:
+    records = Records()
+    records.send(
+        policy("r1", 0, "d1", policy_id="tokens", units=None, scanned_tokens=5),
+        policy("r1", 0, "d2", policy_id="tokens", units=9),
+        policy("r1", 0, "d3", policy_id="both", units=None),
+    )
+    rows = records.rows(columnar=columnar)
+    assert [(row["event_index"], each["reason"]) for row, each in zip(rows, details(rows), strict=True)] == [
+        (1, "no_scanned_tokens"),
+        (2, "no_units"),
+    ]
 
 
 def test_a_replay_writes_none_again_and_a_new_worker_the_same(columnar: bool) -> None:

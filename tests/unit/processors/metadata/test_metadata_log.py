@@ -31,7 +31,9 @@ PLAN: dict[str, Any] = {
     "effective_to": None,
     "markup_ppm": 80_000,
     "retry_rule": "final_only",
+    "retry_cost_centre": "retries",
     "cache_rule": "free",
+    "cache_price_ppm": 0,
     "accept_claimed_identity": True,
 }
 RATE: dict[str, Any] = {

@@ -120,7 +120,7 @@ TENANT = "{tenant: acme, cost_centre: c, plan: p"
         (
             "tenants: [{tenant: acme, cost_centre: c}]",
             "tenants.yaml: tenant 'acme': plan is missing; it must be the id of a plan, or markup_percent, retry_rule, "
-            "cache_rule, accept_claimed_identity",
+            "retry_cost_centre, cache_rule, cache_price_percent, accept_claimed_identity",
         ),
         (
             f"tenants: [{TENANT}, markup_percent: 3}}]",
@@ -147,11 +147,43 @@ TENANT = "{tenant: acme, cost_centre: c, plan: p"
         (
             f"tenants: [{TENANT}, cost_center: x}}]",
             "tenants.yaml: tenant 'acme': cost_center is not known; known are tenant, effective_from, effective_to, "
-            "plan, markup_percent, retry_rule, cache_rule, accept_claimed_identity, name, cost_centre, business_unit, "
-            "organisation, apps",
+            "plan, cache_rule, markup_percent, retry_rule, retry_cost_centre, accept_claimed_identity, name, "
+            "cost_centre, business_unit, organisation, apps",
         ),
         ("tenant: []", "tenants.yaml: tenant is not known; known are effective_from, plans, tenants, policy_prices, "
          "parameters"),
+        (
+            "plans: [{plan: p, cache_rule: half}]",
+            "tenants.yaml: plan 'p': cache_rule must be one of free, percent_of_avoided, got 'half'",
+        ),
+        (
+            "plans: [{plan: p, cache_rule: percent_of_avoided}]",
+            "tenants.yaml: plan 'p': cache_price_percent is missing; it must be 0 to 100",
+        ),
+        (
+            "plans: [{plan: p, cache_rule: percent_of_avoided, cache_price_percent: 100.1}]",
+            "tenants.yaml: plan 'p': cache_price_percent must be 0 to 100, got 100.1",
+        ),
+        (
+            "plans: [{plan: p, cache_price_percent: 10}]",
+            "tenants.yaml: plan 'p': cache_price_percent needs cache_rule: percent_of_avoided",
+        ),
+        (
+            "plans: [{plan: p, retry_cost_centre: ' x'}]",
+            "tenants.yaml: plan 'p': retry_cost_centre must be 1 to 256 characters of text, got ' x'",
+        ),
+        (
+            "policy_prices: [{prices: g, policies: [{policy: pii, per_1k_tokens: 5.1}]}]",
+            "tenants.yaml: policy prices 'g': policy 'pii': per_1k_tokens must be 0 to 5, got 5.1",
+        ),
+        (
+            "policy_prices: [{prices: g, policies: [{policy: pii, per_1k_tokens: 0.0000000001}]}]",
+            "tenants.yaml: policy prices 'g': policy 'pii': per_1k_tokens must have at most 9 decimals, got 1E-10",
+        ),
+        (
+            "policy_prices: [{prices: g, policies: [{policy: pii, billed_by: ''}]}]",
+            "tenants.yaml: policy prices 'g': policy 'pii': billed_by must be 1 to 256 characters of text, got ''",
+        ),
         (
             "policy_prices: [{prices: g, policies: [{policy: pii, per_decision: 1001}]}]",
             "tenants.yaml: policy prices 'g': policy 'pii': per_decision must be 0 to 1000, got 1001",

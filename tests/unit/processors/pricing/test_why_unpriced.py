@@ -67,7 +67,9 @@ def test_a_bucket_that_was_not_used_needs_no_price() -> None:
     assert why(("p", "m", "", "realtime", ""), 10, searches=0) is None
 
 
-def test_a_decision_without_a_price_lacks_its_policy_or_its_units() -> None:
-    view = ViewBuilder().policy("pii", 3, 7).view()
-    assert why_no_policy_price(view, "other", 0) == "unknown_policy"
-    assert why_no_policy_price(view, "pii", 0) == "no_units"
+def test_a_decision_without_a_price_lacks_its_policy_or_what_it_is_priced_by() -> None:
+    view = ViewBuilder().policy("pii", 3, 7).policy("both", 3, 7, pico_per_scanned_token=2).view()
+    blank = {"request_started_at": 0, "units": None, "scanned_tokens": None}
+    assert why_no_policy_price(view, {**blank, "policy_id": "other"}) == "unknown_policy"
+    assert why_no_policy_price(view, {**blank, "policy_id": "pii"}) == "no_units"
+    assert why_no_policy_price(view, {**blank, "policy_id": "both", "units": 1}) == "no_scanned_tokens"
