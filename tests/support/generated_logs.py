@@ -213,6 +213,8 @@ _FIELDS: tuple[tuple[tuple[str, Any], ...], ...] = (
     (("route", "/v1"), ("trace_id", "t-1"), ("provider_request_id", "p-1")),
     (("route", "/v1"),),
     (("route", "/v2"), ("stream", True)),
+    (("usage_consistency", "mismatch"), ("usage_mismatches", "usage.total: must be 1\nusage.b: must be 2")),
+    (("usage_consistency", "mismatch"), ("model", "unknown")),
     (("outcome", "deny"), ("units", None)),
     (("outcome", "deny"),),
     (("outcome", "flag"), ("scanned_tokens", 1_234)),
@@ -235,7 +237,7 @@ _FIELDS: tuple[tuple[tuple[str, Any], ...], ...] = (
 
 def _fields(roll: int) -> tuple[tuple[str, Any], ...]:
     """The acceptable ones, which come first, three times as often as the refused."""
-    return _FIELDS[roll] if roll < len(_FIELDS) else _FIELDS[(roll - len(_FIELDS)) % 32]
+    return _FIELDS[roll] if roll < len(_FIELDS) else _FIELDS[(roll - len(_FIELDS)) % 34]
 
 
 def events() -> st.SearchStrategy[Event]:

@@ -132,6 +132,10 @@ def _totals(title: str, lines: Sequence[StatementLine]) -> Table:
         units = (line.cents()["total"], round_half_even(line.pico["retry_cost"], unit_pico))
         amounts = [format_minor(amount, line.currency) for amount in units]
         table.add_row(escape(line.tenant_id), *amounts, *(f"{line.counts[name]:,}" for name in _UNPRICED.values()))
+    inconsistent = sum(line.counts["inconsistent_attempts"] for line in lines)
+    if inconsistent:
+        table.caption = f"attempts whose tokens do not add up to the provider's own total: {inconsistent:,}"
+        table.caption_justify = "left"
     return table
 
 

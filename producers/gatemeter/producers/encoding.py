@@ -28,6 +28,7 @@ _UNIQUE_TEXTS: Final = frozenset(
         "content_digest",
         "provider_request_id",
         "usage_raw",
+        "usage_mismatches",
         "uncounted_prompt",
         "uncounted_completion",
         "decision_id",

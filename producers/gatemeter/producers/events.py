@@ -17,6 +17,7 @@ from gatemeter.schemas import limits
 
 MAX_ID_LENGTH: Final = 256
 MAX_TEXT_LENGTH: Final = 1024
+MAX_MISMATCHES_LENGTH: Final = 4096
 MAX_TIME_US: Final = 253_402_300_799_999_999
 """The last microsecond of the year 9999."""
 
@@ -108,6 +109,8 @@ class ResponseEvent(_Event, kw_only=True, array_like=True, tag="RESPONSE"):
     usage_raw: str | None = None
     uncounted_prompt: str | None = None
     uncounted_completion: str | None = None
+    usage_consistency: Literal["consistent", "mismatch", "unverified"] | None = None
+    usage_mismatches: Annotated[str, Meta(max_length=MAX_MISMATCHES_LENGTH)] | None = None
 
 
 class PolicyEvent(_Event, kw_only=True, array_like=True, tag="POLICY"):

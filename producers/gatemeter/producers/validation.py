@@ -47,11 +47,14 @@ def spool_form(event: Event) -> bytes:
             f" got {age_us}"
         )
     if type(event) is ResponseEvent:
-        _check_token_sum(event)
+        _check_response(event)
     return body
 
 
-def _check_token_sum(event: ResponseEvent) -> None:
+def _check_response(event: ResponseEvent) -> None:
+    if event.usage_mismatches is not None and event.usage_consistency != "mismatch":
+        given = event.usage_consistency
+        raise InvalidEvent(f"RESPONSE.usage_consistency: must be mismatch beside usage_mismatches, got {given!r}")
     total = sum(filter(None, msgspec.structs.astuple(event)[_FIRST_BUCKET : _LAST_BUCKET + 1]))
     if total > limits.MAX_TOKENS_PER_EVENT:
         raise InvalidEvent(

@@ -92,6 +92,7 @@ TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("latency_thresholds_version", "u16"),
         ("usage_revision", "u8"),
         ("usage_source", "string"),
+        ("usage_consistency", "string"),  # consistent, mismatch, unverified; '' where the gateway does not say
         *((bucket, "int?") for bucket in BUCKETS),
         *((meter, "int?") for meter in METERS),
         ("avoided_input_tokens", "int?"),
@@ -264,7 +265,7 @@ TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("partition", "int"),
         ("offset", "int"),
         ("event_index", "int"),
-        ("kind", "string"),  # conflict, start_mismatch, unpriced, budget_crossed…
+        ("kind", "string"),  # conflict, start_mismatch, unpriced, usage_inconsistent, budget_crossed…
         ("gateway_id", "string"),
         ("request_id", "string"),
         ("attempt", "u16"),
@@ -459,6 +460,7 @@ TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("status", "string"),
         ("attempt_role", "string"),
         ("usage_source", "string"),
+        ("usage_consistency", "string"),
         ("gateway_cache", "string"),
         ("latency_us", "int?"),
         ("latency_class", "string"),

@@ -148,6 +148,13 @@ def test_estimates_are_told_apart_and_currencies_never_add(facts: Facts) -> None
     ]
 
 
+@pytest.mark.parametrize("view", ["chargeback_hourly", "chargeback_daily", "chargeback_monthly"])
+def test_attempts_that_do_not_add_up_are_counted_beside_their_money(facts: Facts, view: str) -> None:
+    facts.usage(fact("r", usage_consistency="mismatch"), fact("s", usage_consistency="consistent"), fact("t"))
+    (row,) = facts.rows(f"SELECT inconsistent_attempts, attempts, charge FROM {view}")
+    assert row == {"inconsistent_attempts": 1, "attempts": 3, "charge": exact(99)}
+
+
 def test_a_request_in_two_currencies_has_no_total(facts: Facts) -> None:
     facts.usage(fact("r", 1, status="error", currency="EUR"), fact("r", 2))
     (row,) = facts.rows("SELECT currencies, charge FROM request_history")

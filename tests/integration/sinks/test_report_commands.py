@@ -68,7 +68,7 @@ def filled(clickhouse_database: ClickHouseSettings) -> ClickHouseSettings:
         "usage_facts",
         fact("a", 1, status="error", offset=1, **money),
         fact("a", 2, offset=2, **money),
-        fact("b", offset=3, price_status="unpriced", currency="", **unknown),
+        fact("b", offset=3, price_status="unpriced", currency="", usage_consistency="mismatch", **unknown),
         fact("c", offset=4, tenant_id="globex", currency="JPY", markup=0, **dict.fromkeys(yen, 7 * 10**12)),
         fact("guard", offset=5, purpose="policy_evaluation", policy_cost=30, token_cost=0),
     )
@@ -98,6 +98,7 @@ def test_the_statement_counts_the_tenants_own_calls_and_all_its_money(filled: Cl
     }
     assert (acme.counts["input_tokens"], acme.counts["answered_input_tokens"]) == (300, 200)
     assert (acme.counts["unpriced_tokens"], acme.counts["unpriced_attempts"]) == (120, 1)
+    assert (acme.counts["inconsistent_attempts"], globex.counts["inconsistent_attempts"]) == (1, 0)
     assert acme.pico["total"] == 2 * CENT + 33 + 6
     assert acme.pico["policy_cost"] == 30 + 5
     assert (acme.pico["retry_cost"], acme.pico["internal_policy_cost"]) == (CENT, 5)
@@ -123,6 +124,7 @@ def test_report_prints_a_table_json_and_csv(filled: ClickHouseSettings, run: Run
     assert table.exit_code == 0
     for shown in ("acme", "globex", "amounts in USD", "0.02", "of which retries", "0.01", "unpriced tokens", "120"):
         assert shown in table.stdout
+    assert "attempts whose tokens do not add up to the provider's own total: 1" in table.stdout
     (line, _) = json.loads(run("report", "--json").stdout)
     assert line["total"] == "0.020000000039"
     assert line["rounded"]["total"] == "0.02"

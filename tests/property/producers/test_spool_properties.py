@@ -194,6 +194,7 @@ _SPECIAL = {
     "outcome": st.sampled_from(["allow", "deny", "redact", "flag", "error"]),
     "gateway_cache": st.sampled_from(["none", "miss", "exact", "semantic"]),
     "usage_source": st.sampled_from([None, "reported", "estimated", "missing"]),
+    "usage_consistency": st.just("mismatch"),
     "attempt": st.integers(1, 65_535),
     "usage_revision": st.integers(0, 127),
     "units": st.none() | st.integers(0, 10_000_000),

@@ -30,6 +30,11 @@ from support.producers import request, response
             {"input_text_uncached": 50_000_000, "output_text_visible": 1},
             "RESPONSE: the token buckets must add up to 0 to 50000000, got 50000001",
         ),
+        ({"usage_mismatches": "x" * 4097}, "RESPONSE.usage_mismatches: must be text of 0 to 4096 characters"),
+        (
+            {"usage_mismatches": "a.b: must be 1", "usage_consistency": "consistent"},
+            "RESPONSE.usage_consistency: must be mismatch beside usage_mismatches, got 'consistent'",
+        ),
         ({"tenant_id": "\ud800"}, "RESPONSE: cannot be written"),
         ({"latency_us": 2**70}, "RESPONSE: cannot be written"),
     ],

@@ -9,6 +9,7 @@ from gatemeter.processors.explaining.attribution import why_not_charged
 from gatemeter.processors.explaining.lines import Tier
 from gatemeter.processors.explaining.reasons import tier_name
 from gatemeter.processors.explaining.terms import RateSource
+from gatemeter.processors.fold.inconsistent import MISMATCH
 from gatemeter.processors.metadata.entries import INTERNAL
 from gatemeter.processors.metadata.views import Attribution, View
 from gatemeter.processors.pricing.components import CACHE_HITS, Amounts
@@ -35,6 +36,11 @@ def of_status(fact: Mapping[str, Any], price_status: str, why_unpriced: str) -> 
         yield f"unpriced: {why_unpriced}; it is in no total"
     if fact["usage_source"] == "estimated":
         yield "the usage is an estimate, because the provider reported none"
+    if fact["usage_consistency"] == MISMATCH:
+        yield (
+            "the usage does not add up to the provider's own total: the gateway said so, usage_raw has the provider's"
+            " words, and it is priced as its buckets say"
+        )
     if fact["usage_revision"]:
         yield f"usage revision {fact['usage_revision']}: the highest revision of an attempt counts"
 

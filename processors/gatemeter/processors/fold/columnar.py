@@ -22,6 +22,7 @@ from gatemeter.processors.fold.clocks import Clocks
 from gatemeter.processors.fold.columns import Context, Events
 from gatemeter.processors.fold.decoding import Ints, Mask, content_hashes, decode
 from gatemeter.processors.fold.evidence import evidence_rows, evident
+from gatemeter.processors.fold.inconsistent import MISMATCH
 from gatemeter.processors.fold.inflating import Inflater, waiting_requests
 from gatemeter.processors.fold.partition_state import PartitionState, Refused
 from gatemeter.processors.fold.recent import (
@@ -105,7 +106,7 @@ class ColumnarStretches:
 
     def take(self) -> dict[str, pa.Table]:
         """The rows since the last call."""
-        self.state.unpriced.into(self.state.rows, self.state.topic, self.state.partition)
+        self.state.make_exceptions()
         for table, rows in self.state.rows.tables.items():
             self._tables.setdefault(table, []).append(rows_to_arrow(table, rows))
         tables = {table: pa.concat_tables(parts) for table, parts in self._tables.items()}
@@ -177,6 +178,7 @@ class ColumnarStretches:
         self.state.totals.responses_late += int((~fresh).sum())
         self._tables.setdefault("usage_facts", []).append(frame_to_arrow("usage_facts", frame))
         self._note_unpriced(lacking_usage(frame), context, self.state.unpriced.usages)
+        self._note_inconsistent(frame, events.frame)
         self._book(columns.usage_windows, frame, events, fresh, context)
         generation.parts = frame.select(columns.PART)
         generation.unpaired = frame.filter(pl.Series(~paired))
@@ -204,6 +206,12 @@ class ColumnarStretches:
     ) -> None:
         if lacking.height:
             note(lacking, context.terms.eras(lacking["request_started_at"].to_numpy()), context.view)
+
+    def _note_inconsistent(self, frame: pl.DataFrame, events: pl.DataFrame) -> None:
+        said = events["usage_consistency"]
+        if said.null_count() < events.height and (marked := said.eq_missing(MISMATCH)).any():
+            lines = events["usage_mismatches"]
+            self.state.inconsistent.usages(frame.with_columns(lines).filter(marked))
 
     def _book(
         self, grouped: columns.Grouping, frame: pl.DataFrame, events: Events, fresh: Mask, context: Context

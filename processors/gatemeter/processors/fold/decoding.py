@@ -58,6 +58,7 @@ _ENUMS: Final = (
     "status",
     "gateway_cache",
     "usage_source",
+    "usage_consistency",
     "outcome",
 )
 _AS_PLAIN_TYPES: Final = (pl.col(*_TIMES).cast(pl.Int64), pl.col(*_ENUMS).cast(pl.String))

@@ -31,6 +31,7 @@ TEXTS: Final = (
     "client_request_id",
     "content_digest",
     "usage_raw",
+    "usage_consistency",
 )
 """Text fields of a usage fact beside who it was; absent text is ''."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatemeter.processors.fold.exchanges import Conflict
+from gatemeter.processors.fold.inconsistent import InconsistentBook
 from gatemeter.processors.fold.state import Clock, Decisions, Epochs, Totals
 from gatemeter.processors.fold.types import LogRecord, Rows
 from gatemeter.processors.fold.unpriced import UnpricedBook
@@ -49,3 +50,10 @@ class PartitionState:
     """Conflicts since the last call of the fold, whose rows are not yet made."""
     unpriced: UnpricedBook = field(default_factory=UnpricedBook)
     """What had no price since the last call of the fold; its rows are not yet made."""
+    inconsistent: InconsistentBook = field(default_factory=InconsistentBook)
+    """Usage that does not add up, likewise."""
+
+    def make_exceptions(self) -> None:
+        """Makes the rows of what had no price or does not add up."""
+        self.unpriced.into(self.rows, self.topic, self.partition)
+        self.inconsistent.into(self.rows, self.topic, self.partition)

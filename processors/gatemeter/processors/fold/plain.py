@@ -27,6 +27,7 @@ from gatemeter.processors.fold.exchanges import (
     SeenDecision,
 )
 from gatemeter.processors.fold.facts import Source
+from gatemeter.processors.fold.inconsistent import MISMATCH
 from gatemeter.processors.fold.notices import epoch_row, exception, quarantine
 from gatemeter.processors.fold.partition_state import Batch, PartitionState, Refused
 from gatemeter.processors.fold.state import (
@@ -259,6 +260,8 @@ class PlainFold:
         self.state.rows.add("usage_facts", fact)
         if lack_of(fact):
             self.state.unpriced.usage(fact, view)
+        if fact["usage_consistency"] == MISMATCH:
+            self.state.inconsistent.usage(fact, event["usage_mismatches"])
         return None
 
     def _count_in_windows(self, exchange: Exchange, half: ResponseHalf, fact: Row, revision: int) -> None:

@@ -40,9 +40,9 @@ _ECHO: Final = pl.Struct(dict.fromkeys(QUANTITIES, pl.Int64()))
 _USED: Final = pl.sum_horizontal(
     (pl.col(name).fill_null(0) > 0).cast(pl.Int64) * (1 << at) for at, name in enumerate(QUANTITIES)
 )
-_IN: Final = pl.sum_horizontal(pl.col(name).fill_null(0) for name in INPUT_BUCKETS)
-_OUT: Final = pl.sum_horizontal(pl.col(name).fill_null(0) for name in OUTPUT_BUCKETS)
-_FIRST: Final = ("event_index", "gateway_id", "request_id", "attempt", "recorded_at", "request_started_at")
+TOKENS_IN: Final = pl.sum_horizontal(pl.col(name).fill_null(0) for name in INPUT_BUCKETS)
+TOKENS_OUT: Final = pl.sum_horizontal(pl.col(name).fill_null(0) for name in OUTPUT_BUCKETS)
+FIRST: Final = ("event_index", "gateway_id", "request_id", "attempt", "recorded_at", "request_started_at")
 
 
 class What(NamedTuple):
@@ -55,7 +55,7 @@ class What(NamedTuple):
 
 
 class First(NamedTuple):
-    """The first event of its record that lacks it; times in microseconds."""
+    """The first event of its record to which it happened; times in microseconds."""
 
     event_index: int
     gateway_id: str
@@ -109,7 +109,7 @@ class UnpricedBook:
         used, tokens = used_of(quantities), input_tokens_of(quantities)
         out = sum(quantities[name] or 0 for name in OUTPUT_BUCKETS)
         what = _usage_lack(fact, lack_of(fact), used, tokens, view)
-        self._add(fact["offset"], what, First(*(fact[name] for name in _FIRST)), (1, tokens, out))
+        self._add(fact["offset"], what, First(*(fact[name] for name in FIRST)), (1, tokens, out))
 
     def decision(self, fact: Mapping[str, Any], view: View) -> None:
         """One unpriced decision."""
@@ -118,16 +118,18 @@ class UnpricedBook:
     def usages(self, facts: pl.DataFrame, eras: Ints, view: View) -> None:
         """Rows of `lacking_usage` in log order, those that lack the same together; `eras`: of each its start's."""
         bounds = np.array(view.context_bounds, np.int64)
-        facts = facts.with_columns(_USED.alias("used"), _IN.alias("in"), _OUT.alias("out"), pl.Series("era", eras))
+        facts = facts.with_columns(
+            _USED.alias("used"), TOKENS_IN.alias("in"), TOKENS_OUT.alias("out"), pl.Series("era", eras)
+        )
         context = pl.Series("context", np.searchsorted(bounds, facts["in"].to_numpy(), side="left"))
         names = ("offset", "lack", *_PLACE, "era", "used", "context")
         sums = (pl.len(), pl.col("in").sum().alias("in_sum"), pl.col("out").sum().alias("out_sum"))
         grouped = facts.with_columns(context).group_by(names, maintain_order=True)
-        for row in grouped.agg(pl.col(*_FIRST, "in").first(), *sums).iter_rows(named=True):
+        for row in grouped.agg(pl.col(*FIRST, "in").first(), *sums).iter_rows(named=True):
             used = tuple(name for at, name in enumerate(QUANTITIES) if row["used"] >> at & 1)
             what = _usage_lack(row, row["lack"], used, row["in"], view)
             counts = row["len"], row["in_sum"], row["out_sum"]
-            self._add(row["offset"], what, First(*(row[name] for name in _FIRST)), counts)
+            self._add(row["offset"], what, First(*(row[name] for name in FIRST)), counts)
 
     def decisions(self, facts: pl.DataFrame, eras: Ints, view: View) -> None:
         """Unpriced decisions in log order, likewise."""
@@ -135,7 +137,7 @@ class UnpricedBook:
         facts = facts.with_columns(*stated, pl.Series("era", eras))
         alike = ("offset", "policy_id", "era", *(f"has_{name}" for name in DECISION_QUANTITIES))
         grouped = facts.group_by(alike, maintain_order=True)
-        firsts = pl.col(*_FIRST, "sender_gateway_id", *DECISION_QUANTITIES).first()
+        firsts = pl.col(*FIRST, "sender_gateway_id", *DECISION_QUANTITIES).first()
         for row in grouped.agg(firsts, pl.len()).iter_rows(named=True):
             self._add(row["offset"], _decision_lack(row, view), _decision_first(row), (row["len"], 0, 0))
 
@@ -175,7 +177,7 @@ def _decision_lack(fact: Mapping[str, Any], view: View) -> What:
 
 def _decision_first(fact: Mapping[str, Any]) -> First:
     """The row is about the gateway that sent the record, as all exceptions are."""
-    return First(*(fact["sender_gateway_id" if name == "gateway_id" else name] for name in _FIRST))
+    return First(*(fact["sender_gateway_id" if name == "gateway_id" else name] for name in FIRST))
 
 
 def _row(topic: str, partition: int, offset: int, what: What, entry: Lacking) -> Row:
@@ -184,14 +186,19 @@ def _row(topic: str, partition: int, offset: int, what: What, entry: Lacking) ->
     if what.event == "RESPONSE":
         detail |= {"missing": what.lack.missing, "input_tokens_above": what.lack.input_tokens_above}
         detail |= {"input_tokens": entry.input_tokens, "output_tokens": entry.output_tokens}
-    first = entry.first
-    detail["request_started_at_us"] = first.request_started_at
+    detail["request_started_at_us"] = entry.first.request_started_at
+    return exception_row((topic, partition, offset), what.kind, entry.first, detail)
+
+
+def exception_row(place: tuple[str, int, int], kind: str, first: First, detail: Row) -> Row:
+    """A row of `exceptions` about events of one record (topic, partition, offset); it names the first of them."""
+    topic, partition, offset = place
     return {
         "topic": topic,
         "partition": partition,
         "offset": offset,
         "event_index": first.event_index,
-        "kind": what.kind,
+        "kind": kind,
         "gateway_id": first.gateway_id,
         "request_id": first.request_id,
         "attempt": first.attempt,

@@ -28,8 +28,7 @@ def read_converse(answer: Part, draft: Draft) -> None:
     for entry in usage.parts("cacheDetails"):
         ttl = entry.text("ttl")
         if ttl not in ("5m", "1h"):
-            entry.refuse("ttl", "5m or 1h", ttl)
-            entry.notes.lost_count = True
+            entry.lose("ttl", "5m or 1h", ttl)
             continue
         by_ttl[ttl] = total_of((by_ttl.get(ttl), entry.count("inputTokens")))
     if by_ttl:

@@ -88,8 +88,9 @@ class Draft:
         total = total_of(self.quantities[name] for name in BUCKETS)
         if total > limits.MAX_TOKENS_PER_EVENT:
             accepted = f"0 to {limits.MAX_TOKENS_PER_EVENT}"
-            self.notes.complaints.append(f"sum of token buckets: must be {accepted}, got {total}")
-            self.notes.lost_count = True
+            lost = f"sum of token buckets: must be {accepted}"
+            self.notes.complaints.append(f"{lost}, got {total}")
+            self.notes.lost_counts.append(lost)
             self.quantities.update(dict.fromkeys(BUCKETS))
         return Usage(
             shape=shape,
@@ -98,12 +99,13 @@ class Draft:
             consistency=self._consistency(),
             mismatches=tuple(dict.fromkeys(self.mismatches)),
             complaints=tuple(dict.fromkeys(self.notes.complaints)),
+            lost_counts=tuple(dict.fromkeys(self.notes.lost_counts)),
             other_models=tuple(self.other_models),
             **self.quantities,  # type: ignore[arg-type]  # names of counts only; texts are below
             **self.texts,
         )
 
     def _consistency(self) -> Consistency:
-        if self.mismatches or self.notes.lost_count:
+        if self.mismatches or self.notes.lost_counts:
             return "mismatch"
         return "consistent" if self._checks else "unverified"

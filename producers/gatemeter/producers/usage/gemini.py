@@ -78,8 +78,7 @@ def _details(usage: Part, key: str, whole: int | None, draft: Draft) -> dict[str
         modality = _MODALITIES.get(named) if isinstance(named, str) else None
         count = entry.count("tokenCount")
         if modality is None:
-            entry.refuse("modality", f"one of {', '.join(_MODALITIES)}", named)
-            entry.notes.lost_count = True
+            entry.lose("modality", f"one of {', '.join(_MODALITIES)}", named)
         elif count is not None:
             found[modality] = total_of((found.get(modality), count))
     if found:

@@ -46,8 +46,8 @@ class Notes:
     """What was refused while an answer was read."""
 
     complaints: list[str] = field(default_factory=list)
-    lost_count: bool = False
-    """A count was refused, so the leaves cannot be vouched for."""
+    lost_counts: list[str] = field(default_factory=list)
+    """Where a count was refused, and what is accepted there: the leaves cannot be vouched for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,16 @@ class Part:
         """Notes that a field is out of range."""
         self.notes.complaints.append(f"{self.at(key)}: must be {accepted}, got {shown(value)}")
 
+    def lose(self, key: str, accepted: str, value: object) -> None:
+        """As `refuse`, of what holds counts."""
+        self.refuse(key, accepted, value)
+        self.notes.lost_counts.append(f"{self.at(key)}: must be {accepted}")
+
     def part(self, key: str) -> Part:
         """The object under `key`; an empty one where it is absent, null or (with a complaint) something else."""
         value = self.value.get(key)
         if value is not None and not isinstance(value, Mapping):
-            self.refuse(key, "an object", value)
-            self.notes.lost_count = True
+            self.lose(key, "an object", value)
         return Part(value if isinstance(value, Mapping) else {}, self.at(key), self.notes)
 
     def parts(self, key: str) -> list[Part]:
@@ -84,16 +88,14 @@ class Part:
         if value is None:
             return []
         if not isinstance(value, (list, tuple)):
-            self.refuse(key, "an array", value)
-            self.notes.lost_count = True
+            self.lose(key, "an array", value)
             return []
         found = []
         for index, entry in enumerate(value[:MAX_ENTRIES]):
             if isinstance(entry, Mapping):
                 found.append(Part(entry, f"{self.at(key)}[{index}]", self.notes))
             else:
-                self.refuse(f"{key}[{index}]", "an object", entry)
-                self.notes.lost_count = True
+                self.lose(f"{key}[{index}]", "an object", entry)
         return found
 
     def count(self, *keys: str, most: int = limits.MAX_TOKENS_PER_EVENT) -> int | None:
@@ -103,8 +105,7 @@ class Part:
             return None
         number = whole_number(self.value[key])
         if number is None or not 0 <= number <= most:
-            self.refuse(key, f"an integer of 0 to {most}", self.value[key])
-            self.notes.lost_count = True
+            self.lose(key, f"an integer of 0 to {most}", self.value[key])
             return None
         return number
 
@@ -122,8 +123,7 @@ class Part:
             return None
         seconds = Decimal(str(value)) if type(value) is float else Decimal(whole_number(value) or 0)
         if type(value) not in (int, float) or not (seconds.is_finite() and 0 <= seconds * 1000 <= most):
-            self.refuse(key, f"a number of 0 to {most // 1000} seconds", value)
-            self.notes.lost_count = True
+            self.lose(key, f"a number of 0 to {most // 1000} seconds", value)
             return None
         return int((seconds * 1000).to_integral_value(ROUND_HALF_EVEN))
 

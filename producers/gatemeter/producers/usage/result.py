@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from gatemeter.producers.events import MAX_MISMATCHES_LENGTH
 from gatemeter.schemas.tables import BUCKETS, METERS
 
 _TEXTS: Final = ("provider_request_id", "served_model", "finish_reason", "service_tier", "region", "workload_class")
@@ -55,6 +57,8 @@ class Usage(Struct, frozen=True, kw_only=True):
     """What does not add up, one sentence each: the field, the sum of the leaves, what the provider says."""
     complaints: tuple[str, ...] = ()
     """Fields that were refused, one sentence each: the field, the accepted range, what it held."""
+    lost_counts: tuple[str, ...] = ()
+    """Of the complaints those about counts, without what the field held."""
     other_models: tuple[Usage, ...] = ()
     """What other models used inside the same answer (an advisor, a fallback). In none of the leaves above."""
 
@@ -78,4 +82,21 @@ class Usage(Struct, frozen=True, kw_only=True):
         said = {name: value for name, value in self.quantities.items() if value is not None}
         texts = {name: value for name in _TEXTS if (value := getattr(self, name)) is not None}
         raw = {} if self.usage_raw is None else {"usage_raw": self.usage_raw}
-        return {"usage_source": self.usage_source, **said, **texts, **raw}
+        return {"usage_source": self.usage_source, **said, **texts, **raw, **self._verdict()}
+
+    def _verdict(self) -> dict[str, str]:
+        """Whether what was said adds up, and a line each what does not; nothing where nothing was said."""
+        lines = [*self.mismatches, *self.lost_counts]
+        if not lines:
+            return {"usage_consistency": self.consistency} if self.is_known else {}
+        return {"usage_consistency": "mismatch", "usage_mismatches": _fitting(lines)}
+
+
+def _fitting(lines: Sequence[str]) -> str:
+    """The lines that fit into the field, whole ones only."""
+    text, *more = (line[:MAX_MISMATCHES_LENGTH] for line in lines)
+    for line in more:
+        if len(text) + 1 + len(line) > MAX_MISMATCHES_LENGTH:
+            break
+        text += f"\n{line}"
+    return text

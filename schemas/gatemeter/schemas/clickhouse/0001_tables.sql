@@ -56,6 +56,7 @@ CREATE TABLE IF NOT EXISTS usage_facts
     latency_thresholds_version UInt16,
     usage_revision UInt8,
     usage_source LowCardinality(String),
+    usage_consistency LowCardinality(String),
     input_text_uncached Nullable(Int64),
     input_text_cache_read Nullable(Int64),
     input_text_cache_write_5m Nullable(Int64),

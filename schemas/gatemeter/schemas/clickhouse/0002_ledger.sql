@@ -152,6 +152,7 @@ CREATE TABLE IF NOT EXISTS ledger
     status LowCardinality(String),
     attempt_role LowCardinality(String),
     usage_source LowCardinality(String),
+    usage_consistency LowCardinality(String),
     gateway_cache LowCardinality(String),
     latency_us Nullable(Int64),
     latency_class LowCardinality(String),

@@ -177,8 +177,8 @@ SELECT
     'usage' AS kind,
     usage_hour, posted_hour, gateway_id, request_id, '' AS decision_id, attempt, response_hash,
     tenant_id, app_id, workload_id, cost_centre, business_unit, organisation, evidence_grade, attribution,
-    provider, model, served_model, purpose, status, attempt_role, usage_source, gateway_cache, latency_us,
-    latency_class, '' AS policy_id, '' AS policy_version, '' AS outcome,
+    provider, model, served_model, purpose, status, attempt_role, usage_source, usage_consistency,
+    gateway_cache, latency_us, latency_class, '' AS policy_id, '' AS policy_version, '' AS outcome,
     input_text_uncached, input_text_cache_read, input_text_cache_write_5m, input_text_cache_write_1h,
     input_audio_uncached, input_audio_cache_read, input_image_uncached, input_image_cache_read, output_text_visible,
     output_text_reasoning, output_audio_visible, output_image_visible,
@@ -200,7 +200,8 @@ SELECT
     tenant_id, app_id, workload_id, cost_centre, business_unit, organisation, evidence_grade, attribution,
     if(billed_by = 'internal', '', billed_by) AS provider, '' AS model, '' AS served_model,
     'policy_evaluation' AS purpose, '' AS status,
-    '' AS attempt_role, '' AS usage_source, '' AS gateway_cache, latency_us, '' AS latency_class,
+    '' AS attempt_role, '' AS usage_source, '' AS usage_consistency, '' AS gateway_cache, latency_us,
+    '' AS latency_class,
     policy_id, policy_version, outcome,
     NULL::Nullable(Int64) AS input_text_uncached, NULL::Nullable(Int64) AS input_text_cache_read,
     NULL::Nullable(Int64) AS input_text_cache_write_5m, NULL::Nullable(Int64) AS input_text_cache_write_1h,
@@ -262,8 +263,8 @@ SELECT
     kind,
     usage_hour, posted_hour, gateway_id, request_id, decision_id, attempt, response_hash,
     tenant_id, app_id, workload_id, cost_centre, business_unit, organisation, evidence_grade, attribution,
-    provider, model, served_model, purpose, status, attempt_role, usage_source, gateway_cache, latency_us,
-    latency_class, policy_id, policy_version, outcome,
+    provider, model, served_model, purpose, status, attempt_role, usage_source, usage_consistency,
+    gateway_cache, latency_us, latency_class, policy_id, policy_version, outcome,
     input_text_uncached, input_text_cache_read, input_text_cache_write_5m, input_text_cache_write_1h,
     input_audio_uncached, input_audio_cache_read, input_image_uncached, input_image_cache_read, output_text_visible,
     output_text_reasoning, output_audio_visible, output_image_visible, input_tokens, output_tokens,
@@ -312,6 +313,7 @@ GROUP BY
 -- Chargeback by the period in which usage began (UTC). A request that used two models counts in the rows of both:
 -- across rows, count requests from `charge_lines`. `retry_cost` and `late_charge` (posted after its own hour) are parts
 -- of `charge`; `estimated_tokens` and `unpriced_tokens` are parts of the tokens.
+-- `inconsistent_attempts`: their buckets do not add up to the provider's own total; they are priced as the buckets say.
 -- By the hour.
 CREATE OR REPLACE VIEW chargeback_hourly AS
 SELECT
@@ -346,6 +348,7 @@ SELECT
     sumIf(l.input_tokens + l.output_tokens, price_status = 'unpriced') AS unpriced_tokens,
     countIf(kind = 'usage' AND price_status = 'unpriced') AS unpriced_attempts,
     countIf(kind = 'usage' AND price_status = 'no_usage') AS attempts_without_usage,
+    countIf(usage_consistency = 'mismatch') AS inconsistent_attempts,
     countIf(kind = 'decision' AND price_status = 'unpriced') AS unpriced_decisions,
     sum(l.list_cost) AS list_cost,
     sum(l.provider_cost) AS provider_cost,
@@ -396,6 +399,7 @@ SELECT
     sumIf(l.input_tokens + l.output_tokens, price_status = 'unpriced') AS unpriced_tokens,
     countIf(kind = 'usage' AND price_status = 'unpriced') AS unpriced_attempts,
     countIf(kind = 'usage' AND price_status = 'no_usage') AS attempts_without_usage,
+    countIf(usage_consistency = 'mismatch') AS inconsistent_attempts,
     countIf(kind = 'decision' AND price_status = 'unpriced') AS unpriced_decisions,
     sum(l.list_cost) AS list_cost,
     sum(l.provider_cost) AS provider_cost,
@@ -446,6 +450,7 @@ SELECT
     sumIf(l.input_tokens + l.output_tokens, price_status = 'unpriced') AS unpriced_tokens,
     countIf(kind = 'usage' AND price_status = 'unpriced') AS unpriced_attempts,
     countIf(kind = 'usage' AND price_status = 'no_usage') AS attempts_without_usage,
+    countIf(usage_consistency = 'mismatch') AS inconsistent_attempts,
     countIf(kind = 'decision' AND price_status = 'unpriced') AS unpriced_decisions,
     sum(l.list_cost) AS list_cost,
     sum(l.provider_cost) AS provider_cost,

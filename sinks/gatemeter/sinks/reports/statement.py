@@ -35,6 +35,7 @@ COUNTS: Final = (
     "unpriced_attempts",
     "unpriced_decisions",
     "attempts_without_usage",
+    "inconsistent_attempts",
     "cache_hits",
     "hits_without_price",
 )
@@ -61,6 +62,7 @@ SELECT
     countIf(kind = 'usage' AND price_status = 'unpriced') AS unpriced_attempts,
     countIf(kind = 'decision' AND price_status = 'unpriced') AS unpriced_decisions,
     countIf(kind = 'usage' AND price_status = 'no_usage') AS attempts_without_usage,
+    countIf(usage_consistency = 'mismatch') AS inconsistent_attempts,
     countIf(gateway_cache IN ('exact', 'semantic')) AS cache_hits,
     countIf(gateway_cache IN ('exact', 'semantic') AND isNull(l.avoided_charge)) AS hits_without_price,
     {", ".join(f"sumIf(ifNull(l.{name}, 0), own) AS {name}" for name in (*BUCKETS, *METERS))},

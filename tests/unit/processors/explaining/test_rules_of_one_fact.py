@@ -293,6 +293,14 @@ def test_an_estimate_and_a_revision_say_so() -> None:
     assert "usage revision 2: the highest revision of an attempt counts" in said(item)
 
 
+def test_usage_that_does_not_add_up_says_so_and_is_priced_as_its_buckets_say() -> None:
+    item, reckoned = explained(response("r", 0, usage_consistency="mismatch", usage_mismatches="usage.total_tokens: …"))
+    assert "the usage does not add up to the provider's own total" in said(item)
+    assert by_name(reckoned.lines).keys() == {"input_text_uncached", "output_text_visible", "request"}
+    item, _ = explained(response("r", 0, usage_consistency="consistent"))
+    assert "add up to the provider" not in said(item)
+
+
 def decided(event: dict[str, Any]) -> tuple[Item, Reckoned]:
     world = Explained()
     world.policy(event)

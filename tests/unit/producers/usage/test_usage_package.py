@@ -38,9 +38,35 @@ def test_unknown_fields_are_left_out_of_the_event_and_zeros_are_not() -> None:
         "usage_source": "reported",
         "input_text_uncached": 0,
         "usage_raw": '{"prompt_tokens":0,"completion_tokens":null}',
+        "usage_consistency": "unverified",
     }
     assert normalise("openai_chat", {}).event_fields() == {"usage_source": "missing"}
     assert set(usage.event_fields()) <= set(ResponseEvent.__struct_fields__)
+
+
+def test_what_does_not_add_up_travels_in_the_event_with_the_totals_that_disagree() -> None:
+    counts = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 15}
+    fields = normalise("openai_chat", {"usage": counts}).event_fields()
+    assert (fields["usage_consistency"], fields["usage_source"]) == ("mismatch", "reported")
+    assert fields["usage_mismatches"] == "usage.total_tokens: must be 14, the sum of its leaves, got 15"
+    assert (fields["input_text_uncached"], fields["output_text_visible"]) == (10, 4)
+    agreed = normalise("openai_chat", {"usage": counts | {"total_tokens": 14}}).event_fields()
+    assert (agreed["usage_consistency"], "usage_mismatches" in agreed) == ("consistent", False)
+
+
+def test_a_count_that_was_refused_is_told_without_what_it_held() -> None:
+    usage = normalise("openai_responses", {"usage": {"input_tokens": "many"}, "output": ["some text"], "id": 5})
+    assert usage.event_fields()["usage_mismatches"].splitlines() == [
+        "usage.input_tokens: must be an integer of 0 to 50000000",
+        "output[0]: must be an object",
+    ]
+
+
+def test_as_many_whole_lines_travel_as_fit() -> None:
+    line = "a.b: must be 1, the sum of its leaves, got 2"
+    usage = Usage(shape="gemini", final=True, consistency="mismatch", mismatches=(line,) * 200)
+    lines = usage.event_fields()["usage_mismatches"].splitlines()
+    assert lines == [line] * (4097 // (len(line) + 1))
 
 
 def test_importing_it_needs_the_base_install_only() -> None:
