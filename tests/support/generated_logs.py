@@ -215,6 +215,9 @@ _FIELDS: tuple[tuple[tuple[str, Any], ...], ...] = (
     (("route", "/v2"), ("stream", True)),
     (("usage_consistency", "mismatch"), ("usage_mismatches", "usage.total: must be 1\nusage.b: must be 2")),
     (("usage_consistency", "mismatch"), ("model", "unknown")),
+    (("uncounted_prompt", "a prompt"), ("uncounted_completion", "and its answer"), ("usage_source", "missing")),
+    (("uncounted_completion", "é" * 9), ("output_text_visible", None), ("usage_source", "missing"), ("model", "gpt-4")),
+    (("uncounted_prompt", ""), ("input_text_uncached", None), ("usage_source", None), ("status", "cancelled")),
     (("outcome", "deny"), ("units", None)),
     (("outcome", "deny"),),
     (("outcome", "flag"), ("scanned_tokens", 1_234)),
@@ -237,7 +240,7 @@ _FIELDS: tuple[tuple[tuple[str, Any], ...], ...] = (
 
 def _fields(roll: int) -> tuple[tuple[str, Any], ...]:
     """The acceptable ones, which come first, three times as often as the refused."""
-    return _FIELDS[roll] if roll < len(_FIELDS) else _FIELDS[(roll - len(_FIELDS)) % 34]
+    return _FIELDS[roll] if roll < len(_FIELDS) else _FIELDS[(roll - len(_FIELDS)) % 37]
 
 
 def events() -> st.SearchStrategy[Event]:

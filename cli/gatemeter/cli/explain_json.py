@@ -21,7 +21,7 @@ _ATTEMPT = (
     *("status", "delivered", "http_status", "finish_reason", "provider_request_id", "provider", "model"),
     *("served_model", "operation", "stream", "region", "service_tier", "workload_class", "purpose", "gateway_cache"),
     *("latency_us", "ttft_us", "latency_class", "latency_thresholds_version"),
-    *("usage_source", "usage_consistency", "usage_revision"),
+    *("usage_source", "usage_consistency", "estimated_with", "usage_revision"),
     *(
         "avoided_input_tokens",
         "avoided_output_tokens",

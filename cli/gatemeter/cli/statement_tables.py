@@ -126,10 +126,14 @@ def _amounts(title: str, lines: Sequence[StatementLine]) -> Table:
 
 
 def _totals(title: str, lines: Sequence[StatementLine]) -> Table:
-    table = _table(title, "total", "of which retries", *_UNPRICED)
+    """Parts of the total that are nothing everywhere have no column: estimates."""
+    parts = {"of which retries": "retry_cost"}
+    if any(line.pico["estimated_charge"] for line in lines):
+        parts["of which estimated"] = "estimated_charge"
+    table = _table(title, "total", *parts, *_UNPRICED)
     for line in lines:
         unit_pico: int = 10 ** (12 - minor_digits(line.currency))
-        units = (line.cents()["total"], round_half_even(line.pico["retry_cost"], unit_pico))
+        units = (line.cents()["total"], *(round_half_even(line.pico[name], unit_pico) for name in parts.values()))
         amounts = [format_minor(amount, line.currency) for amount in units]
         table.add_row(escape(line.tenant_id), *amounts, *(f"{line.counts[name]:,}" for name in _UNPRICED.values()))
     inconsistent = sum(line.counts["inconsistent_attempts"] for line in lines)

@@ -31,6 +31,7 @@ from gatemeter.producers.segments import FileSegment, MemorySegment, Segment
 from gatemeter.producers.settings import EmitterSettings
 from gatemeter.producers.spool import Spool
 from gatemeter.producers.transport import KafkaTransport, Transport
+from gatemeter.producers.uncounted import has_text, with_counted_text, without_longest_text
 from gatemeter.producers.validation import InvalidEvent, spool_form
 from gatemeter.schemas import limits
 from gatemeter.schemas.signing import OperatorKey
@@ -194,7 +195,7 @@ class Emitter:
                 event = kind(**fields)
             elif fields:
                 raise InvalidEvent("give an event or its fields, not both")
-            body = spool_form(event)
+            body = self._spool_form(event)
             run = self._run or self._restarted()
             if run is None:
                 self._refused += 1
@@ -212,6 +213,20 @@ class Emitter:
             self._refused += 1
             self._complaints.say(_log, "an event was dropped: %r", error)
         return False
+
+    def _spool_form(self, event: Event) -> bytes:
+        """Raises `InvalidEvent`. No text is in it but what the operator lets be counted."""
+        if type(event) is not ResponseEvent or not has_text(event):
+            return spool_form(event)
+        event = with_counted_text(event, allowed=self.settings.uncounted_text)
+        body = spool_form(event)
+        while len(body) > MAX_SPOOLED_BYTES and has_text(event):
+            self._complaints.say(
+                _log, "a text to be counted was left out: its event must have at most %d bytes", MAX_SPOOLED_BYTES
+            )
+            event = without_longest_text(event)
+            body = spool_form(event)
+        return body
 
     def _restarted(self) -> _Run | None:
         """The run of a forked child, begun by its first event; None after `close`."""

@@ -18,6 +18,7 @@ GATEWAY_KINDS: Final = ("api_gateway", "inference_proxy", "agent_runtime", "poli
 SPOOL_MODES: Final = ("process", "memory", "fsync")
 _PREFIX: Final = "GATEMETER_"
 _PATHS: Final = ("spool_folder", "attestation_key_file")
+_SWITCH: Final = {"on": True, "off": False}
 
 
 class SettingsError(ValueError):
@@ -35,6 +36,8 @@ class EmitterSettings:
     event is `linger_ms` old (250), or before it exceeds `batch_bytes` (64 KiB) or `batch_events` (1,000).
     `heartbeat_seconds`: 30. `kafka`: further settings of librdkafka, e.g. for TLS and SASL. `attestation_key_file`:
     the private Ed25519 key with which heartbeats attest what was sent; without it nothing is attested.
+    `uncounted_text`: False (default) drops every prompt and answer that a hook gives; True lets those leave the gateway
+    whose tokens no provider reported, to be counted.
     """
 
     bootstrap: str
@@ -53,6 +56,7 @@ class EmitterSettings:
     heartbeat_seconds: int = 30
     kafka: Mapping[str, str | int] = field(default_factory=dict, repr=False)
     attestation_key_file: Path | None = None
+    uncounted_text: bool = False
 
     def __post_init__(self) -> None:
         self._texts()
@@ -67,6 +71,8 @@ class EmitterSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or not low <= value <= high:
                 raise SettingsError(f"{name}: must be an integer of {low} to {high}, got {value!r}")
+        if not isinstance(self.uncounted_text, bool):
+            raise SettingsError(f"uncounted_text: must be True or False, got {self.uncounted_text!r}")
         if len(self.secret) != signing.SECRET_LENGTH:
             raise SettingsError(f"secret: must be {signing.SECRET_LENGTH} bytes, got {len(self.secret)}")
         if (self.spool_folder is None) != (self.spool_mode == "memory"):
@@ -93,8 +99,8 @@ class EmitterSettings:
     @classmethod
     def from_environment(cls, **given: Any) -> EmitterSettings:
         """Reads GATEMETER_BOOTSTRAP, _GATEWAY_ID, _GATEWAY_KIND, _KID, _SECRETS_FILE (`gatemeter gateways add` writes
-        it), _TOPIC, _SPOOL_FOLDER, _SPOOL_MODE, _MAX_SPOOL_BYTES and _ATTESTATION_KEY_FILE; what is `given` goes
-        first."""
+        it), _TOPIC, _SPOOL_FOLDER, _SPOOL_MODE, _MAX_SPOOL_BYTES, _ATTESTATION_KEY_FILE and _UNCOUNTED_TEXT (on, off);
+        what is `given` goes first."""
         values = dict(given)
         for name in (*("bootstrap", "gateway_id", "gateway_kind", "kid", "topic", "spool_mode"), *_PATHS):
             text = os.environ.get(_PREFIX + name.upper())
@@ -105,6 +111,11 @@ class EmitterSettings:
             if not size.isdecimal():
                 raise SettingsError(f"{_PREFIX}MAX_SPOOL_BYTES: must be an integer of 65536 to {1 << 40}, got {size!r}")
             values["max_spool_bytes"] = int(size)
+        text = os.environ.get(_PREFIX + "UNCOUNTED_TEXT")
+        if text and "uncounted_text" not in values:
+            if text not in _SWITCH:
+                raise SettingsError(f"{_PREFIX}UNCOUNTED_TEXT: must be on or off, got {text!r}")
+            values["uncounted_text"] = _SWITCH[text]
         for name in ("bootstrap", "gateway_id", "gateway_kind", "kid"):
             if name not in values:
                 raise SettingsError(f"{_PREFIX}{name.upper()}: must be set")

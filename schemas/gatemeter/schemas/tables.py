@@ -93,6 +93,10 @@ TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("usage_revision", "u8"),
         ("usage_source", "string"),
         ("usage_consistency", "string"),  # consistent, mismatch, unverified; '' where the gateway does not say
+        (
+            "estimated_with",
+            "string",
+        ),  # sides that the fold counted and the encoding: 'input+output o200k_base'; '' none
         *((bucket, "int?") for bucket in BUCKETS),
         *((meter, "int?") for meter in METERS),
         ("avoided_input_tokens", "int?"),

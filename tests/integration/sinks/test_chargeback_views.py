@@ -141,11 +141,16 @@ def test_unpriced_usage_is_null_money_with_its_quantity_beside(facts: Facts) -> 
 
 def test_estimates_are_told_apart_and_currencies_never_add(facts: Facts) -> None:
     facts.usage(fact("r", usage_source="estimated"), fact("s", currency="EUR"))
-    rows = facts.rows("SELECT currency, estimated_tokens, charge FROM chargeback_monthly ORDER BY currency")
-    assert [(row["currency"], row["estimated_tokens"], row["charge"]) for row in rows] == [
-        ("EUR", 0, exact(33)),
-        ("USD", 120, exact(33)),
-    ]
+    facts.usage(fact("t", provider_cost=20, charge=22))
+    names = "currency, estimated_tokens, estimated_charge, estimated_provider_cost, charge"
+    for view in ("chargeback_hourly", "chargeback_daily", "chargeback_monthly"):
+        rows = facts.rows(f"SELECT {names} FROM {view} ORDER BY currency")
+        assert [tuple(row.values()) for row in rows] == [
+            ("EUR", 0, exact(0), exact(0), exact(33)),
+            ("USD", 120, exact(33), exact(30), exact(55)),
+        ]
+    rows = facts.rows("SELECT request_id, charge, estimated_charge FROM request_history ORDER BY request_id")
+    assert [row["estimated_charge"] for row in rows] == [exact(33), exact(0), exact(0)]
 
 
 @pytest.mark.parametrize("view", ["chargeback_hourly", "chargeback_daily", "chargeback_monthly"])

@@ -125,11 +125,23 @@ def test_report_prints_a_table_json_and_csv(filled: ClickHouseSettings, run: Run
     for shown in ("acme", "globex", "amounts in USD", "0.02", "of which retries", "0.01", "unpriced tokens", "120"):
         assert shown in table.stdout
     assert "attempts whose tokens do not add up to the provider's own total: 1" in table.stdout
+    assert "of which estimated" not in table.stdout
     (line, _) = json.loads(run("report", "--json").stdout)
     assert line["total"] == "0.020000000039"
     assert line["rounded"]["total"] == "0.02"
     rows = list(csv.DictReader(io.StringIO(run("report", "--csv").stdout)))
     assert (rows[0]["tenant_id"], rows[0]["input_text_uncached"], rows[0]["total"]) == ("acme", "300", line["total"])
+
+
+def test_estimated_money_is_told_apart_where_there_is_any(clickhouse_database: ClickHouseSettings, run: Run) -> None:
+    money = {"token_cost": 3 * CENT, "model_cost": 0, "markup": 0, "charge": 3 * CENT}
+    rows = [fact("cut", usage_source="estimated", **money), fact("whole", **money)]
+    ClickHouseSink(clickhouse_database).write("usage_facts", rows_to_arrow("usage_facts", rows))
+    table = run("report").stdout
+    for shown in ("of which estimated", "0.06", "0.03", "because the provider reported none: 120"):
+        assert shown in table
+    (line,) = json.loads(run("report", "--json").stdout)
+    assert (line["total"], line["estimated_charge"]) == ("0.060000000000", "0.030000000000")
 
 
 def test_audit_is_zero_where_all_adds_up(filled: ClickHouseSettings, run: Run) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from gatemeter.schemas import codec
 from support.avro_values import values
@@ -24,7 +24,7 @@ def test_no_contract_differs_from_its_frozen_digest() -> None:
 
 @pytest.mark.parametrize("schema", codec.ALL, ids=lambda schema: f"{schema.name}.v{schema.version}")
 def test_every_version_is_readable_by_the_current_reader(schema: codec.Schema) -> None:
-    @settings(max_examples=20)
+    @settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])  # a batch has many fields
     @given(values(schema.raw))
     def readable(datum: dict[str, Any]) -> None:
         body = bytearray()

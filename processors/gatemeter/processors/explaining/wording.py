@@ -35,7 +35,7 @@ def of_status(fact: Mapping[str, Any], price_status: str, why_unpriced: str) -> 
     elif price_status == "unpriced":
         yield f"unpriced: {why_unpriced}; it is in no total"
     if fact["usage_source"] == "estimated":
-        yield "the usage is an estimate, because the provider reported none"
+        yield _of_estimate(fact["estimated_with"])
     if fact["usage_consistency"] == MISMATCH:
         yield (
             "the usage does not add up to the provider's own total: the gateway said so, usage_raw has the provider's"
@@ -54,6 +54,14 @@ def _of_hit(fact: Mapping[str, Any], price_status: str, why_unpriced: str) -> It
     else:
         why = why_unpriced or "the gateway did not say what it avoided"
         yield f"{said}; {price_status}: what it avoided has no price ({why}), so its own price is not known"
+
+
+def _of_estimate(estimated_with: str) -> str:
+    said = "the usage is an estimate, because the provider reported none"
+    if not estimated_with:
+        return f"{said}: the gateway's own"
+    sides, encoding = estimated_with.split(" ")
+    return f"{said}: gatemeter counted the text of {sides.replace('+', ' and ')} with {encoding}"
 
 
 def of_rate(fact: Mapping[str, Any], matched: str, source: RateSource, tier: Tier | None) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from gatemeter.processors.estimating.estimates import with_estimates
 from gatemeter.processors.fold import facts
 from gatemeter.processors.fold.clocks import Clocks
 from gatemeter.processors.fold.decoding import Ints, Mask
@@ -128,6 +129,7 @@ def usage_facts(context: Context, events: Events, paired: Mask) -> pl.DataFrame:
     frame = frame.with_columns(
         pl.when(pl.col("served_model") == "").then("model").otherwise("served_model").alias("priced_model")
     )
+    frame = with_estimates(frame)
     eras = terms.eras(frame["request_started_at"].to_numpy())
     who = terms.attributions(frame, eras)
     prices = terms.prices(frame, eras)

@@ -17,6 +17,7 @@ from gatemeter.processors.fold.state import CONFLICT
 from gatemeter.processors.fold.types import LogRecord, LoudStop, Row
 from gatemeter.processors.generations import next_generation
 from gatemeter.schemas import codec
+from gatemeter.schemas.uncounted import TEXT_FIELDS
 
 LONGEST_TEXT: Final = 200
 """Characters of a field that `detail` shows; the records beside it have all of them."""
@@ -83,13 +84,15 @@ def _first_of(conflict: Conflict, events: Iterable[dict[str, Any]]) -> dict[str,
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The fields that differ, in the order of the schema, with both values; times in microseconds."""
     return [
-        {"field": name, "first": _shown(first[name]), "second": _shown(second[name])}
+        {"field": name, "first": _shown(name, first[name]), "second": _shown(name, second[name])}
         for name in codec.EVENT_FIELDS
         if first[name] != second[name]
     ]
 
 
-def _shown(value: Any) -> Any:
+def _shown(name: str, value: Any) -> Any:
+    if name in TEXT_FIELDS and value is not None:
+        return f"text of {len(value)} characters"
     if isinstance(value, str) and len(value) > LONGEST_TEXT:
         return value[:LONGEST_TEXT] + "…"
     return value

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from gatemeter.processors.estimating.estimates import WITH, estimated
 from gatemeter.processors.fold.state import Clock
 from gatemeter.processors.fold.types import FOLD_RELEASE, HOUR_US, Row
 from gatemeter.processors.metadata.views import Attribution, Parameters, Rate, View
@@ -129,7 +130,8 @@ def find_rate(
 
 
 def usage_fact(event: Mapping[str, Any], index: int, source: Source, clock: Clock, view: View) -> Row:
-    """The row of a RESPONSE, not yet paired and without its part in windows."""
+    """The row of a RESPONSE, not yet paired and without its part in windows; what was not reported is estimated."""
+    event = estimated(event)
     attribution = _attribution(event, view)
     started = event["request_started_at"]
     models = (event["served_model"] or "", event["model"] or "")
@@ -150,6 +152,7 @@ def usage_fact(event: Mapping[str, Any], index: int, source: Source, clock: Cloc
         ttft_us=event["ttft_us"],
         latency_class=latency_class(event["latency_us"], view.parameters),
         usage_revision=event["usage_revision"],
+        estimated_with=event.get(WITH, ""),
     )
     _set_usage(row, event)
     return row
@@ -225,6 +228,7 @@ def unanswered_fact(
         latency_class="unknown",
         usage_revision=0,
         usage_source="missing",
+        estimated_with="",
     )
     return row
 

@@ -57,6 +57,7 @@ CREATE TABLE IF NOT EXISTS usage_facts
     usage_revision UInt8,
     usage_source LowCardinality(String),
     usage_consistency LowCardinality(String),
+    estimated_with LowCardinality(String),
     input_text_uncached Nullable(Int64),
     input_text_cache_read Nullable(Int64),
     input_text_cache_write_5m Nullable(Int64),

@@ -304,6 +304,8 @@ SELECT
     sum(l.charge) AS charge,
     sum(l.absorbed) AS absorbed,
     sum(l.retry_cost) AS retry_cost,
+    sumIf(l.input_tokens + l.output_tokens, usage_source = 'estimated') AS estimated_tokens,
+    sum(if(usage_source = 'estimated', l.charge, l.charge - l.charge)) AS estimated_charge,
     min(posted_hour) AS first_posted_hour,
     max(posted_hour) AS last_posted_hour
 FROM ledger_entries AS l
@@ -311,8 +313,8 @@ GROUP BY
     posting_period, usage_period, cause, tenant_id, app_id, workload_id, cost_centre, provider, model, purpose, currency;
 
 -- Chargeback by the period in which usage began (UTC). A request that used two models counts in the rows of both:
--- across rows, count requests from `charge_lines`. `retry_cost` and `late_charge` (posted after its own hour) are parts
--- of `charge`; `estimated_tokens` and `unpriced_tokens` are parts of the tokens.
+-- across rows, count requests from `charge_lines`. `retry_cost`, `late_charge` (posted after its own hour) and
+-- `estimated_charge` are parts of `charge`, `estimated_provider_cost` of `provider_cost`; `estimated_tokens` and `unpriced_tokens` are parts of the tokens.
 -- `inconsistent_attempts`: their buckets do not add up to the provider's own total; they are priced as the buckets say.
 -- By the hour.
 CREATE OR REPLACE VIEW chargeback_hourly AS
@@ -361,7 +363,9 @@ SELECT
     sum(l.charge) AS charge,
     sum(l.absorbed) AS absorbed,
     sum(l.retry_cost) AS retry_cost,
-    sumIf(l.charge, posted_hour > usage_hour) AS late_charge
+    sumIf(l.charge, posted_hour > usage_hour) AS late_charge,
+    sum(if(usage_source = 'estimated', l.provider_cost, l.provider_cost - l.provider_cost)) AS estimated_provider_cost,
+    sum(if(usage_source = 'estimated', l.charge, l.charge - l.charge)) AS estimated_charge
 FROM charge_lines AS l
 GROUP BY hour, tenant_id, app_id, workload_id, cost_centre, provider, model, purpose, currency;
 
@@ -412,7 +416,9 @@ SELECT
     sum(l.charge) AS charge,
     sum(l.absorbed) AS absorbed,
     sum(l.retry_cost) AS retry_cost,
-    sumIf(l.charge, posted_hour > usage_hour) AS late_charge
+    sumIf(l.charge, posted_hour > usage_hour) AS late_charge,
+    sum(if(usage_source = 'estimated', l.provider_cost, l.provider_cost - l.provider_cost)) AS estimated_provider_cost,
+    sum(if(usage_source = 'estimated', l.charge, l.charge - l.charge)) AS estimated_charge
 FROM charge_lines AS l
 GROUP BY day, tenant_id, app_id, workload_id, cost_centre, provider, model, purpose, currency;
 
@@ -463,7 +469,9 @@ SELECT
     sum(l.charge) AS charge,
     sum(l.absorbed) AS absorbed,
     sum(l.retry_cost) AS retry_cost,
-    sumIf(l.charge, posted_hour > usage_hour) AS late_charge
+    sumIf(l.charge, posted_hour > usage_hour) AS late_charge,
+    sum(if(usage_source = 'estimated', l.provider_cost, l.provider_cost - l.provider_cost)) AS estimated_provider_cost,
+    sum(if(usage_source = 'estimated', l.charge, l.charge - l.charge)) AS estimated_charge
 FROM charge_lines AS l
 GROUP BY month, tenant_id, app_id, workload_id, cost_centre, provider, model, purpose, currency;
 
@@ -515,7 +523,8 @@ SELECT
     if(one_currency, sum(l.cache_price), NULL) AS cache_price,
     if(one_currency, sum(l.avoided_charge - l.charge), NULL) AS cache_saving,
     if(one_currency, sum(l.charge), NULL) AS charge,
-    if(one_currency, sum(l.retry_cost), NULL) AS retry_cost
+    if(one_currency, sum(l.retry_cost), NULL) AS retry_cost,
+    if(one_currency, sum(if(usage_source = 'estimated', l.charge, l.charge - l.charge)), NULL) AS estimated_charge
 FROM
 (
     SELECT

@@ -1,8 +1,8 @@
 """The statement: per month, tenant and currency what was used, what it costs, and what had no price.
 
-`token_cost + model_cost + policy_cost + markup + cache_price - absorbed = total`; retries and internal policy cost are
-parts of the total, never added to it. What caches saved is in no total: the platform's saving is what a provider would
-have billed, the tenant's the charge that it would have borne less what its plan charges for the hits.
+`token_cost + model_cost + policy_cost + markup + cache_price - absorbed = total`; retries, estimates and internal
+policy cost are parts of the total, never added to it. What caches saved is in no total: the platform's saving is what a
+provider would have billed, the tenant's the charge that it would have borne less what its plan charges for the hits.
 Requests, attempts and tokens are those of the tenant's own calls; guardrail models and policy decisions count as
 decisions and appear as policy cost. Months are UTC.
 """
@@ -41,7 +41,7 @@ COUNTS: Final = (
 )
 COMPONENTS: Final = ("token_cost", "model_cost", "policy_cost", "markup", "cache_price")
 SAVINGS: Final = ("platform_saving", "tenant_saving")
-AMOUNTS: Final = (*COMPONENTS, "absorbed", "total", "retry_cost", "internal_policy_cost", *SAVINGS)
+AMOUNTS: Final = (*COMPONENTS, "absorbed", "total", "retry_cost", "estimated_charge", "internal_policy_cost", *SAVINGS)
 
 # Lines without a currency (nothing had a price) join the tenant's only currency of the month, if it has only one.
 _QUERY: Final = f"""
@@ -68,7 +68,8 @@ SELECT
     {", ".join(f"sumIf(ifNull(l.{name}, 0), own) AS {name}" for name in (*BUCKETS, *METERS))},
     sum(l.token_cost) AS token_cost, sum(l.model_cost) AS model_cost, sum(l.policy_cost) AS policy_cost,
     sum(l.markup) AS markup, sum(l.cache_price) AS cache_price, sum(l.absorbed) AS absorbed, sum(l.charge) AS total,
-    sum(l.retry_cost) AS retry_cost, sum(l.internal_policy_cost) AS internal_policy_cost,
+    sum(l.retry_cost) AS retry_cost, sumIf(l.charge, usage_source = 'estimated') AS estimated_charge,
+    sum(l.internal_policy_cost) AS internal_policy_cost,
     sum(l.avoided_provider_cost) AS platform_saving, sum(l.avoided_charge - l.charge) AS tenant_saving
 FROM
 (

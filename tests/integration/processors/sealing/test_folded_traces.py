@@ -103,3 +103,31 @@ def test_trace_22_final_only_absorbs_a_sealed_attempt_once_another_answers(hours
         (1, "retry_rule", "retried", False),
         (2, "late", "answered", False),
     ]
+
+
+@pytest.mark.parametrize("columnar", [False, True])
+def test_a_sealed_estimate_is_replaced_by_what_the_provider_reports_later(hours: Hours, columnar: bool) -> None:
+    story = Story(hours, columnar, {1: VIEW})
+    texts = {"uncounted_prompt": "one two three", "uncounted_completion": "four five"}
+    cut = response("r", MINUTE_US, tokens=None, status="cancelled", delivered=None, usage_source="missing", **texts)
+    story.tell(story.gateway.send([cut], 2 * MINUTE_US))
+    story.quiet_until(HOUR_US + 4 * MINUTE_US)
+    hours.seal()
+    query = "SELECT estimated_tokens, estimated_charge, charge FROM chargeback_monthly"
+    (estimate,) = hours.rows(query)
+    assert estimate["estimated_tokens"] == 5
+    assert estimate["estimated_charge"] == estimate["charge"] > exact(0)
+    late = HOUR_US + 10 * MINUTE_US
+    fields = {"status": "cancelled", "delivered": None, "started_us": MINUTE_US}
+    story.tell(story.gateway.send([response("r", late, tokens=(7, 3), usage_revision=1, **fields)], late))
+    story.quiet_until(2 * HOUR_US + 4 * MINUTE_US)
+    hours.seal()
+    assert hours.ledger("cause, usage_source, reverses != '', input_tokens, output_tokens") == [
+        ("usage", "estimated", False, 3, 2),
+        ("revision", "estimated", True, -3, -2),
+        ("revision", "reported", False, 7, 3),
+    ]
+    (replaced,) = hours.rows(query)
+    assert (replaced["estimated_tokens"], replaced["estimated_charge"]) == (0, exact(0))
+    (posted,) = hours.rows("SELECT sum(charge) AS charge, sum(estimated_charge) AS estimated FROM postings")
+    assert posted == {"charge": replaced["charge"], "estimated": exact(0)}

@@ -290,7 +290,17 @@ def test_a_model_call_that_evaluates_a_policy_is_all_policy_cost() -> None:
 def test_an_estimate_and_a_revision_say_so() -> None:
     item, _ = explained(response("r", 0, usage_source="estimated", usage_revision=2))
     assert "the usage is an estimate, because the provider reported none" in said(item)
+    assert "reported none: the gateway's own" in said(item)
     assert "usage revision 2: the highest revision of an attempt counts" in said(item)
+
+
+def test_usage_counted_from_text_says_which_sides_and_how() -> None:
+    cut = response("r", 0, tokens=None, usage_source="missing", uncounted_prompt="a b c", uncounted_completion="d e")
+    item, reckoned = explained(cut)
+    assert "reported none: gatemeter counted the text of input and output with o200k_base" in said(item)
+    assert by_name(reckoned.lines)["input_text_uncached"][0] == 3
+    item, _ = explained(cut | {"input_text_uncached": 9})
+    assert "gatemeter counted the text of output with o200k_base" in said(item)
 
 
 def test_usage_that_does_not_add_up_says_so_and_is_priced_as_its_buckets_say() -> None:
