@@ -26,6 +26,7 @@ from gatemeter.processors.metadata.entries import (
     check_range,
 )
 from gatemeter.processors.metadata.hashing import card_content_hash
+from gatemeter.processors.metadata.modalities import spread
 from gatemeter.processors.metadata.termrecords import TERM_BUILDERS, TERM_IDS
 from gatemeter.processors.metadata.views import Entry, RateCard
 from gatemeter.schemas import limits
@@ -217,6 +218,8 @@ def _checked_line(rate: Mapping[str, Any]) -> RateLine:
     for side in prices:
         for name, pico in side.items():
             check_price(name, pico)
+    if rate["text_prices_all"]:
+        prices = spread(prices[0]), spread(prices[1])
     above = rate["input_tokens_above"]
     high = limits.MAX_TOKENS_PER_EVENT
     check_range("input_tokens_above", above, 0, high, f"0 to {high}")

@@ -16,6 +16,7 @@ from typing import Any
 from gatemeter.processors.metadata.cards import RateLine, index_lines
 from gatemeter.processors.metadata.entries import MetadataError
 from gatemeter.processors.metadata.hashing import card_content_hash
+from gatemeter.processors.metadata.modalities import gathered
 from gatemeter.processors.metadata.publishing import Draft
 from gatemeter.processors.metadata.reading import MetadataCopy
 from gatemeter.processors.metadata.records import entry_of, line_of
@@ -89,8 +90,7 @@ def _line_datum(line: RateLine) -> dict[str, Any]:
         "effective_from": line.effective_from_us,
         "effective_to": line.effective_to_us,
         "input_tokens_above": line.input_tokens_above,
-        "list_pico": dict(sorted(line.list_pico.items())),
-        "provider_pico": dict(sorted(line.provider_pico.items())),
+        **gathered(line.list_pico, line.provider_pico),
     }
 
 

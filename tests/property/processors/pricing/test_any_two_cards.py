@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gatemeter.processors.metadata.cards import RateLine, make_card
 from gatemeter.processors.metadata.entries import MetadataError
+from gatemeter.processors.metadata.records import line_of
 from gatemeter.processors.pricing.carddiff import LineKey, Prices, diff_cards
 from gatemeter.processors.pricing.cards import CardHead, make_card_datum
 from support.generated_logs import examples
@@ -53,7 +54,8 @@ def prices_at(card: dict[str, Any], at_us: int) -> dict[LineKey, Prices]:
         end = rate["effective_to"]
         if rate["effective_from"] <= at_us and (end is None or at_us < end):
             key = (rate["provider"], rate["model"], rate["service_tier"] or "", rate["workload_class"])
-            sides = {name: (pico, rate["provider_pico"][name]) for name, pico in rate["list_pico"].items()}
+            line = line_of(rate)
+            sides = {name: (pico, line.provider_pico[name]) for name, pico in line.list_pico.items()}
             found[(*key, rate["region"] or ""), rate["input_tokens_above"]] = sides
     return found
 

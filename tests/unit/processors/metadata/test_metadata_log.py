@@ -47,6 +47,7 @@ RATE: dict[str, Any] = {
     "input_tokens_above": 0,
     "list_pico": {"input_text_uncached": 5},
     "provider_pico": {"input_text_uncached": 4},
+    "text_prices_all": False,
 }
 
 

@@ -27,6 +27,7 @@ from genai_prices.types import (
 from gatemeter.processors.metadata.cards import RateLine
 from gatemeter.processors.pricing import snapshot
 from gatemeter.processors.pricing.snapshot import UnknownModel, snapshot_lines
+from gatemeter.schemas.tables import BUCKETS
 
 DAY_US = 86_400_000_000
 START_US = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -97,14 +98,30 @@ def test_prices_are_exact_integers_of_pico_a_unit(monkeypatch: pytest.MonkeyPatc
     )
 
 
-def test_what_has_no_price_of_its_own_has_no_price(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_class_without_a_price_has_no_price(monkeypatch: pytest.MonkeyPatch) -> None:
     (line,), _ = lines_of(monkeypatch, price(input_mtok="1", output_mtok="2", cache_write_mtok="1.25"))
-    assert set(line.list_pico) == {
-        "input_text_uncached",
-        "input_text_cache_write_5m",
-        "output_text_visible",
-        "output_text_reasoning",
+    assert {name for name in BUCKETS if name not in line.list_pico} == {
+        *("input_text_cache_read", "input_audio_cache_read", "input_image_cache_read"),
+        "input_text_cache_write_1h",
     }
+
+
+def test_a_price_of_all_tokens_holds_for_modalities_without_one_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = price(input_mtok="1", input_text_mtok="0.9", input_audio_mtok="3", cache_read_mtok="0.1", output_mtok="2")
+    (line,), _ = lines_of(monkeypatch, values)
+    assert {name: pico for name, pico in line.list_pico.items() if "text" not in name} == {
+        "input_audio_uncached": 3_000_000,
+        "input_image_uncached": 1_000_000,
+        "input_audio_cache_read": 100_000,
+        "input_image_cache_read": 100_000,
+        "output_audio_visible": 2_000_000,
+        "output_image_visible": 2_000_000,
+    }
+
+
+def test_a_price_of_text_alone_is_not_one_of_other_modalities(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,), _ = lines_of(monkeypatch, price(input_text_mtok="1", output_text_mtok="2"))
+    assert set(line.list_pico) == {"input_text_uncached", "output_text_visible", "output_text_reasoning"}
 
 
 def test_reasoning_of_its_own_price_goes_before_output(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +201,7 @@ def test_variants_are_service_tiers_and_batch_and_take_the_rest_from_the_standar
 
 def test_a_price_that_is_no_whole_pico_is_left_out_and_never_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
     (line,), left_out = lines_of(monkeypatch, price(input_mtok="1", output_mtok="0.1234567", audio_hours="0.111"))
-    assert set(line.list_pico) == {"input_text_uncached"}
+    assert set(line.list_pico) == {"input_text_uncached", "input_audio_uncached", "input_image_uncached"}
     assert left_out == [
         "audio_hours: 0.111 is no whole number of 10^-12 a unit",
         "output_mtok: 0.1234567 is no whole number of 10^-12 a unit",
