@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from gatemeter.processors.estimating.estimates import estimated
+from gatemeter.processors.pricing.components import price_usage
 from gatemeter.producers import RequestEvent, ResponseEvent, new_request_id, now_us
 from gatemeter.producers.usage import SHAPES, Usage, usage_of_raw
 from gatemeter.producers.validation import spool_form
 from gatemeter.schemas.tables import BUCKETS, METERS
-from support.payloads import FOLDER, amounts_of, recorded, usage_of
+from support.payloads import FOLDER, TENANT, amounts_of, rate_of, recorded, usage_of
 
 PICO = 10**12
 CONSISTENT = {"consistent": True, "mismatch": False, "unverified": None}
@@ -22,7 +24,8 @@ MISTAKES = {
     "cached tokens priced nearly double": "openai_chat_cached_tokens_are_inside_the_prompt_and_not_priced_twice",
     "streamed Anthropic usage 20 to 60 % short": "anthropic_stream_output_comes_with_the_last_delta",
     "an explicit zero replaced by an estimate": "openai_chat_explicit_zero_stays_zero",
-    "cancelled streams cost nothing": "anthropic_cancelled_stream_keeps_the_input_and_leaves_the_output_unknown",
+    "cancelled streams cost nothing": "openai_chat_cancelled_stream_is_not_free",
+    "what was said before the cut is lost": "anthropic_cancelled_stream_keeps_the_input_and_leaves_the_output_unknown",
     "three times too high": "gemini_stream_repeats_cumulative_usage",
     "repeated usage added up": "vllm_stream_usage_repeated_in_every_chunk_is_not_added_up",
     "thoughts left out": "gemini_thoughts_are_on_top_of_the_candidates",
@@ -122,6 +125,24 @@ def test_the_leaves_can_be_found_again_from_the_raw_usage_alone(name: str) -> No
         bucket: usage.quantities[bucket] for bucket in BUCKETS
     }
     assert again.consistency == usage.consistency
+
+
+@pytest.mark.parametrize("name", sorted(name for name, record in recorded().items() if "estimate" in record))
+def test_what_was_cut_or_not_reported_is_counted_from_text_and_costs_what_was_worked_out(name: str) -> None:
+    record, usage = recorded()[name], usage_of(recorded()[name])
+    expected = record["estimate"]
+    texts = {"uncounted_prompt": expected["prompt"], "uncounted_completion": expected["completion"]}
+    served = {"served_model": usage.served_model, "model": None, "usage_source": usage.usage_source}
+    event = estimated({**usage.quantities, **texts, **served, "status": "cancelled", "gateway_cache": "none"})
+    known = {bucket: event[bucket] for bucket in BUCKETS if event[bucket] is not None}
+    assert (known, event["usage_source"], event["estimated_with"]) == (
+        expected["quantities"],
+        "estimated",
+        expected["with"],
+    )
+    amounts = price_usage({**event, "purpose": "workload"}, rate_of(record["rate"]), TENANT, "A")
+    assert amounts.provider_cost is not None
+    assert Decimal(amounts.provider_cost) / PICO == Decimal(expected["cost"])
 
 
 def test_fields_of_a_usage_are_fields_of_the_events() -> None:
