@@ -228,6 +228,7 @@ def unanswered_fact(
         latency_class="unknown",
         usage_revision=0,
         usage_source="missing",
+        usage_consistency="",
         estimated_with="",
     )
     return row

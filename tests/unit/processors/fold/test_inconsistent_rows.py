@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.logs import START_US, Gateway, Log, build, collapse, new_fold, response, run, standard_view, truth
+from support.logs import START_US, Gateway, Log, build, collapse, new_fold, request, response, run, standard_view, truth
 
 VIEW = build(standard_view())
 VIEWS = {1: VIEW}
@@ -95,6 +95,15 @@ def test_a_mark_without_words_is_a_row_and_words_without_a_mark_are_none(columna
     records.send(response("r1", 0, usage_consistency="mismatch"), response("r2", 0, usage_mismatches="beside nothing"))
     (row,) = records.rows(columnar=columnar)
     assert (row["request_id"], json.loads(row["detail"])["mismatches"]) == ("r1", [])
+
+
+def test_a_request_cannot_be_marked(columnar: bool) -> None:
+    records = Records()
+    records.send(request("r", 0, **MARKED))
+    records.gateway.send([], 11 * 60_000_000)
+    tables = records.tables(columnar=columnar)
+    (orphan,) = tables["usage_facts"].values()
+    assert (orphan["status"], orphan["usage_consistency"], len(tables["exceptions"])) == ("orphan", "", 0)
 
 
 def test_a_conflict_is_not_counted_and_a_later_revision_is(columnar: bool) -> None:
