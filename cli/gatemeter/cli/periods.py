@@ -44,6 +44,7 @@ _MEANS: Final = {
     "unclosed": "emitters that fell silent",
     "quarantine": "refused and neither admitted nor discarded",
     "conflicts": "contradictions without a correction by hand",
+    "unmetered": "calls that evidence saw and nobody metered",
     "conservation": "partitions that do not add up",
 }
 assert tuple(_MEANS) == KINDS
@@ -102,6 +103,7 @@ def periods_close(
     max_unclosed: Annotated[int, _limit("unclosed")] = 0,
     max_quarantine: Annotated[int, _limit("quarantine")] = 0,
     max_conflicts: Annotated[int, _limit("conflicts")] = 0,
+    max_unmetered: Annotated[int, _limit("unmetered")] = 0,
     sealers: SealersFile = Path("sealers.json"),
     seals_topic: SealsTopicName = SEALS_TOPIC,
     as_json: AsJson = False,
@@ -123,7 +125,7 @@ def periods_close(
     """
     limits = {"unpriced": max_unpriced, "orphans": max_orphans, "without_usage": max_without_usage}
     limits |= {"missing": max_missing, "unclosed": max_unclosed, "quarantine": max_quarantine}
-    limits |= {"conflicts": max_conflicts, "conservation": 0}
+    limits |= {"conflicts": max_conflicts, "unmetered": max_unmetered, "conservation": 0}
     accepted = tuple(dict.fromkeys(accept or ()))
     for kind in accepted:
         if kind not in KINDS:

@@ -8,6 +8,7 @@ missing        events that gateways announced and nobody received, of epochs tha
 unclosed       epochs that fell silent in the month without saying so: what they held in memory is not known
 quarantine     records and events refused in the month, neither admitted since nor discarded
 conflicts      contradictions found in the month, on attempts without a correction by hand
+unmetered      calls that evidence saw, no gateway metered and no correction charges
 conservation   partitions whose counts do not add up
 """
 
@@ -34,6 +35,7 @@ KINDS: Final = (
     "unclosed",
     "quarantine",
     "conflicts",
+    "unmetered",
     "conservation",
 )
 EXAMPLES: Final = 5
@@ -87,6 +89,11 @@ WHERE kind IN ('conflict', 'content_conflict', 'start_mismatch', 'correction_sup
         WHERE kind = 'replace' AND cause IN ('manual', 'reconciliation') AND run_id IN (SELECT run_id FROM commits)
     )
 """
+_UNMETERED: Final = f"""
+SELECT count(), groupArray({EXAMPLES})(concat(place, ' ', gateway_id, '/', request_id, '/', toString(attempt)))
+FROM unmetered_calls
+WHERE charged_in_run = '' AND request_started_at >= {_START} AND request_started_at < {_END}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +131,7 @@ def open_points(client: Client, period: str, *, looks: int = 5) -> list[OpenPoin
         unclosed,
         OpenPoint("quarantine", *_counted(_row(client, _QUARANTINE, month))),
         OpenPoint("conflicts", *_counted(_row(client, _CONFLICTS, month))),
+        OpenPoint("unmetered", *_counted(_row(client, _UNMETERED, month))),
         OpenPoint("conservation", len(wrong), tuple(wrong[:EXAMPLES])),
     ]
     assert tuple(point.kind for point in found) == KINDS

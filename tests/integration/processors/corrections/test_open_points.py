@@ -117,6 +117,14 @@ def test_a_conflict_counts_until_its_attempt_has_a_correction_by_hand(month: Mon
     assert month.points()["conflicts"].count == 0
 
 
+def test_what_evidence_saw_and_nobody_metered_counts_in_the_month_of_its_start(month: Month) -> None:
+    seen = blank_row("evidence") | {"topic": "gatemeter.events", "gateway_id": "agent", "kind": "RESPONSE"}
+    month.write("evidence", seen | {"request_id": "r1", "attempt": 1})
+    month.write("evidence", seen | {"request_id": "r2", "offset": 1, "request_started_at": APRIL})
+    month.write("ingest_batches", checkpoint(posting_floor=APRIL))
+    assert month.points()["unmetered"] == OpenPoint("unmetered", 1, ("gatemeter.events/0/0/0 agent/r1/1",))
+
+
 def test_partitions_that_do_not_add_up_are_named(month: Month) -> None:
     month.write("ingest_batches", checkpoint(records=9))
     found = month.points()["conservation"]
