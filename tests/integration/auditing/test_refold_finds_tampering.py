@@ -132,9 +132,12 @@ def test_every_table_that_the_fold_writes_is_compared(audited: Audited) -> None:
     audited.delete("operator_log", "partition = 1")
     forged = f"INSERT INTO quarantine (topic, offset, reason) VALUES ('{audited.spine.topic}', 1, 'invalid')"
     audited.client.command(forged)
+    audited.client.command(f"INSERT INTO evidence (topic, offset, gateway_id) VALUES ('{audited.spine.topic}', 1, 'x')")
     wrong = audited.wrong(refold.CHECK)
     found = {finding.what.split(":")[0]: finding.what for finding in wrong}
-    assert found.keys() == {"usage_windows", "policy_facts", "quarantine", "gateway_epochs", "operator_log"}
+    written = {"usage_windows", "policy_facts", "quarantine", "gateway_epochs", "operator_log", "evidence"}
+    assert found.keys() == written
+    assert "evidence gateway_id x" in found["evidence"]
     acts = [finding.what for finding in wrong if finding.what.startswith("operator_log")]
     assert any("kid ops → nobody" in what for what in acts)
     assert any("act control (offset 0) is in the log and not in the table" in what for what in acts), acts

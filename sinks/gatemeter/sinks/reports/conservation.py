@@ -23,6 +23,7 @@ COUNTS: Final = (
     "events_duplicate",
     "events_conflict",
     "events_quarantined",
+    "events_corroborating",
     "responses_fresh",
     "responses_late",
 )
@@ -98,7 +99,8 @@ def findings(result: Conservation) -> list[Finding]:
         what = (
             f"{sums['events_received']:,} events = {sums['events_admitted']:,} admitted"
             f" + {sums['events_duplicate']:,} duplicate + {sums['events_conflict']:,} in conflict"
-            f" + {sums['events_quarantined']:,} quarantined; {sums['records']:,} records without a gap,"
+            f" + {sums['events_quarantined']:,} quarantined + {sums['events_corroborating']:,} evidence;"
+            f" {sums['records']:,} records without a gap,"
             f" {sums['records_quarantined']:,} refused whole"
         )
         bad.append(ok(CHECK, f"{len(good.partitions)} partitions", what, **sums))
