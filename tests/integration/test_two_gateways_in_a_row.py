@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from clickhouse_connect.driver.client import Client
 from typer.testing import CliRunner
 
 from gatemeter.cli.adjust import adjust
+from gatemeter.cli.corrections import corrections_commit
 from gatemeter.processors.metadata.authorities import set_authority
 from gatemeter.processors.metadata.entries import Authority
 from gatemeter.processors.metadata.gateways import add_gateway
@@ -35,6 +37,7 @@ parameters: {grace: 0s, orphan_timer: 1m, horizon: 2m}
 """
 app = typer.Typer()
 app.command("adjust")(adjust)
+app.command("corrections_commit")(corrections_commit)
 
 
 class Row:
@@ -129,16 +132,23 @@ def _charge_one(row: Row, database: ClickHouseSettings, client: Client) -> None:
     where += [database.password, "--clickhouse-database", database.database, "--bootstrap", row.spine.kafka.bootstrap]
     where += ["--events-topic", row.spine.topic, "--operator-key", str(row.spine.folder / "operator.json")]
 
-    def charge(what: str, exit_code: int = 0) -> str:
-        given = ["--evidence", what, "--currency", "USD", "--token-cost", "0.0042", "--reason", "bypassed", "--yes"]
-        result = CliRunner().invoke(app, [*given, "--json", *where], env={"COLUMNS": "400"})
+    def run_command(*arguments: str, exit_code: int = 0) -> str:
+        result = CliRunner().invoke(app, [*arguments, *where], env={"COLUMNS": "400"}, input="n\n")
         assert result.exit_code == exit_code, (result.output, result.exception)
         return result.output
 
+    def charge(what: str, exit_code: int = 0, *how: str) -> str:
+        given = ("--evidence", what, "--currency", "USD", "--token-cost", "0.0042", "--reason", "bypassed")
+        return run_command("adjust", *given, "--json", *(how or ("--yes",)), exit_code=exit_code)
+
+    asked = re.search(r"corrections commit (\S+) --digest (\S+)", charge(place, 1, "--attempt", "1"))
+    assert asked is not None
     run = json.loads(charge(place))["run"]
     charged = f"SELECT charged_in_run FROM unmetered_calls WHERE place = '{place}'"
     eventually(lambda: all_of(client, charged) == [(run,)], "the COMMIT is folded")
     assert f"error: --evidence {place}: run {run} charges the call already" in charge(place, 1)
+    later = run_command("corrections_commit", asked[1], "--digest", asked[2], exit_code=1)
+    assert f"run {run}, committed since it was computed" in later
     entry = "SELECT tenant_id, charge > 0, evidence_place FROM corrections WHERE run_id = {run:String}"
     assert [tuple(found) for found in client.query(entry, {"run": run}).result_rows] == [("acme", True, place)]
     ((metered,),) = all_of(client, "SELECT place FROM evidence_matches WHERE matched_by = 'trace_id' LIMIT 1")
