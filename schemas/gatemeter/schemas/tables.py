@@ -247,6 +247,7 @@ TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("latency_us", "int?"),
         ("ttft_us", "int?"),
         ("usage_source", "string"),
+        ("usage_consistency", "string"),
         *((bucket, "int?") for bucket in BUCKETS),
         *((meter, "int?") for meter in METERS),
         ("usage_raw", "string"),

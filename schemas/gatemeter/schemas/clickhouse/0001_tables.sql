@@ -270,6 +270,7 @@ CREATE TABLE IF NOT EXISTS evidence
     latency_us Nullable(Int64),
     ttft_us Nullable(Int64),
     usage_source LowCardinality(String),
+    usage_consistency LowCardinality(String),
     input_text_uncached Nullable(Int64),
     input_text_cache_read Nullable(Int64),
     input_text_cache_write_5m Nullable(Int64),
