@@ -139,31 +139,35 @@ def _show(days: int, unpriced: list[Unpriced], endings: list[Ending]) -> None:
 
 def _unpriced_table(days: int, unpriced: list[Unpriced]) -> Table:
     table = _table(f"Usage of the last {days} days without a rate")
-    for title in ("provider", "model", "tier", "class", "region", "why"):
+    for title in ("model", "why"):
         table.add_column(title, overflow="fold")
     for title in ("attempts", "tokens in", "out"):
         table.add_column(title, justify="right")
-    for title in ("first", "last", "tenants", "priced now"):
+    for title in ("seen", "tenants", "priced now"):
         table.add_column(title, overflow="fold")
     for group in unpriced:
         place = group.place
-        model = place.model if place.served_model in ("", place.model) else f"{place.served_model} (for {place.model})"
-        lack = Lack(place.reason, place.missing, place.input_tokens_above)
-        named = (
-            place.provider,
-            model,
-            place.service_tier or "standard",
-            place.workload_class,
-            place.region,
-            _why(lack),
-        )
+        why = _why(Lack(place.reason, place.missing, place.input_tokens_above))
         counts = (group.attempts, group.input_tokens, group.output_tokens)
-        seen = (utc(group.first_us)[:16], utc(group.last_us)[:16])
+        first, last = utc(group.first_us)[:10], utc(group.last_us)[:10]
+        seen = first if first == last else f"{first} to {last}"
         now = "yes" if group.lack_now is None else f"no: {_why(group.lack_now)}"
-        table.add_row(
-            *map(escape, named), *(f"{count:,}" for count in counts), *seen, escape(_tenants(group)), escape(now)
-        )
+        told = (*(f"{count:,}" for count in counts), seen, escape(_tenants(group)), escape(now))
+        table.add_row(escape(_where(group)), escape(why), *told)
     return table
+
+
+def _where(group: Unpriced) -> str:
+    """Provider and model, and what else of the calls is not the ordinary."""
+    place = group.place
+    model = place.model if place.served_model in ("", place.model) else f"{place.served_model} (for {place.model})"
+    named = [
+        f"{place.provider} {model}",
+        place.service_tier and f"tier {place.service_tier}",
+        "" if place.workload_class == "realtime" else place.workload_class,
+        place.region and f"region {place.region}",
+    ]
+    return ", ".join(text for text in named if text)
 
 
 def _why(lack: Lack) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -23,6 +24,7 @@ from gatemeter.cli.rate_options import (
     one_line_errors,
     read_published,
 )
+from gatemeter.processors.metadata.cards import ANY_CLASS
 from gatemeter.processors.metadata.reading import MetadataCopy
 from gatemeter.processors.metadata.yamlfiles import FileError
 from gatemeter.processors.pricing.carddiff import CardDiff, LineChange, PriceChange, diff_cards
@@ -59,6 +61,8 @@ def rates_diff(
     if not (Path(before).is_file() and Path(after).is_file()):
         copy = read_published(bootstrap, operator_keys, kafka_config, metadata_topic)
     then, now = _card("A", before, copy), _card("B", after, copy)
+    _check_filter("provider", provider, then, now)
+    _check_filter("model", model, then, now)
     found = diff_cards(then, now, provider=provider, model=model)
     if as_json:
         typer.echo(json.dumps(diff_json(then, now, found)))
@@ -83,6 +87,14 @@ def _card(argument: str, name: str, copy: MetadataCopy | None) -> Mapping[str, A
         what = "is published with several dates" if found else "is no file and no published card"
         raise FileError(f"{argument} {what}: got {name!r}; published are {known}")
     return found[0]
+
+
+def _check_filter(name: str, chosen: str, *cards: Mapping[str, Any]) -> None:
+    """A misspelt filter must not look like two equal cards. Raises `FileError`."""
+    known = {line[name] for card in cards for line in card["rates"]}
+    if chosen and chosen not in known:
+        near = ", ".join(get_close_matches(chosen, sorted(known))) or f"none of {len(known):,} is like it"
+        raise FileError(f"--{name}: no line of either card has {name} {chosen!r}; near it: {near}")
 
 
 def day(at_us: int) -> str:
@@ -162,22 +174,31 @@ def _show(then: Mapping[str, Any], now: Mapping[str, Any], found: CardDiff) -> N
 def _table(found: CardDiff) -> Table:
     title = "Prices a million tokens, a unit, or an hour of media"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
-    for column in ("change", "provider", "model", "tier", "class", "region", "above", "dates", "price"):
-        table.add_column(column, overflow="fold")
-    for column in ("list", "%", "contract", "%"):
+    table.add_column("", no_wrap=True)
+    table.add_column("model", overflow="fold")
+    table.add_column("price", no_wrap=True)
+    for column in ("list", "contract"):
         table.add_column(column, justify="right", overflow="fold")
     for change in found.lines:
-        (provider, model, tier, workload, region), above = change.key
-        place = (provider, model, tier or "standard", workload, region or "any")
-        where = (change.how, *place, f"{above:,}", _dates(change))
+        where = (change.how, escape(_where(change)))
         for price in change.prices:
-            sides = [
-                shown
-                for side, moved in enumerate(price.percent)
-                for shown in (_moved(price, side), "" if moved is None else _percent(moved))
-            ]
-            table.add_row(*(escape(text) for text in where), shown_price(price.name, 0)[0], *sides)
+            table.add_row(*where, shown_price(price.name, 0)[0], _moved(price, 0), _moved(price, 1))
+            where = ("", "")
     return table
+
+
+def _where(change: LineChange) -> str:
+    """The line for people: provider and model, and what else of it is not the ordinary."""
+    (provider, model, tier, workload, region), above = change.key
+    named = [
+        f"{provider} {model}",
+        tier and f"tier {tier}",
+        "" if workload == ANY_CLASS else workload,
+        region and f"region {region}",
+        f"above {above:,}" if above else "",
+        _dates(change),
+    ]
+    return ", ".join(text for text in named if text)
 
 
 def _dates(change: LineChange) -> str:
@@ -186,10 +207,14 @@ def _dates(change: LineChange) -> str:
 
 
 def _moved(price: PriceChange, side: int) -> str:
+    """2.5 → 2.2 (-12 %); the price alone where it did not move."""
     before, after = (_side(price, prices, side) for prices in (price.before, price.after))
-    return before or "" if before == after else f"{before or 'none'} → {after or 'none'}"
+    percent = price.percent[side]
+    if before == after:
+        return before or ""
+    return f"{before or 'none'} → {after or 'none'}" + (f" ({_percent(percent)} %)" if percent else "")
 
 
 def _percent(moved: Decimal) -> str:
-    """+10 %, −2.5 %; '' where nothing moved."""
-    return f"{moved.normalize():+f}" if moved else ""
+    """+10, -2.5."""
+    return f"{moved.normalize():+f}"

@@ -121,15 +121,15 @@ def _side_json(side: Side) -> dict[str, Any]:
 def _show(period: str, preview: Preview) -> None:
     table = Table(title=f"Usage of {period}, after the retry rule", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.title_justify, table.show_edge = "left", False
-    table.add_column("tenant", overflow="fold")
-    table.add_column("cur.")
-    for title in ("charge", "→", "difference", "provider cost", "→", "list cost", "→", "unpriced"):
-        table.add_column(title, justify="right", overflow="fold")
+    for column in ("tenant", "amount"):
+        table.add_column(column, overflow="fold")
+    for column in ("now", "then", "difference"):
+        table.add_column(column, justify="right", overflow="fold")
     for line in preview.lines:
-        _row(table, line.tenant_id or "none", line)
+        _rows(table, line.tenant_id or "none", line)
     table.add_section()
     for line in preview.totals:
-        _row(table, "all", line)
+        _rows(table, "all", line)
     console.print(table)
     for total in preview.totals:
         counts = f"{total.attempts:,} attempts, {total.decisions:,} decisions"
@@ -141,17 +141,12 @@ def _show(period: str, preview: Preview) -> None:
         console.print("nothing was used")
 
 
-def _row(table: Table, name: str, line: PreviewLine) -> None:
-    def sides(amount: str) -> tuple[str, str]:
-        return shown(line.now.amounts[amount]), shown(line.then.amounts[amount])
-
-    unpriced = f"{line.now.unpriced:,} → {line.then.unpriced:,}"
-    table.add_row(
-        escape(name),
-        line.currency or "none",
-        *sides("charge"),
-        shown(line.difference("charge")),
-        *sides("provider_cost"),
-        *sides("list_cost"),
-        unpriced,
-    )
+def _rows(table: Table, name: str, line: PreviewLine) -> None:
+    """A row an amount, so that amounts with all their digits stand in 80 columns, and one for what has no price."""
+    first = escape(name)
+    for amount in SHOWN:
+        sides = (line.now.amounts[amount], line.then.amounts[amount], line.difference(amount))
+        table.add_row(first, f"{amount.replace('_', ' ')} {line.currency}".strip(), *map(shown, sides))
+        first = ""
+    unpriced = (line.now.unpriced, line.then.unpriced, line.then.unpriced - line.now.unpriced)
+    table.add_row("", "without a price", *(f"{count:,}" for count in unpriced))

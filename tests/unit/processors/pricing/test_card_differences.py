@@ -170,7 +170,7 @@ def test_the_command_says_by_its_exit_code_whether_cards_differ(tmp_path: Path) 
     save_card(Path(same), card(line("m", 2_000_000, 1_900_000), card_id="e"))
     assert run(tmp_path, a, same, exit_code=0).splitlines()[-1] == "equal"
     shown = run(tmp_path, a, b, exit_code=1)
-    assert "2 → 2.5" in shown and "+25" in shown and "1.9" in shown
+    assert "2 → 2.5 (+25 %)" in shown and "1.9" in shown
     assert shown.splitlines()[-1] == "1 lines changed"
     done = json.loads(run(tmp_path, a, b, "--json", exit_code=1))
     assert done["equal"] is False
@@ -187,7 +187,27 @@ def test_the_command_says_by_its_exit_code_whether_cards_differ(tmp_path: Path) 
         }
     ]
     assert "no line differs" not in shown
-    assert run(tmp_path, a, b, "--model", "other", exit_code=0)
+
+
+def test_a_misspelt_filter_does_not_look_like_equal_cards(tmp_path: Path) -> None:
+    a, b = (str(tmp_path / name) for name in ("a.json", "b.json"))
+    save_card(Path(a), card(line("gpt-4o", 2), line("m", 2)))
+    save_card(Path(b), card(line("gpt-4o", 3), line("m", 2), card_id="d"))
+    assert "equal" in run(tmp_path, a, b, "--model", "m", exit_code=0)
+    said = run(tmp_path, a, b, "--model", "gtp-4o", exit_code=2)
+    assert said == "error: --model: no line of either card has model 'gtp-4o'; near it: gpt-4o\n"
+    assert "none of 1 is like it" in run(tmp_path, a, b, "--provider", "nobody", exit_code=2)
+
+
+def test_a_line_stands_in_80_columns_without_breaking_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "width", 80)
+    a, b = (str(tmp_path / name) for name in ("a.json", "b.json"))
+    save_card(Path(a), card(line("gpt-4o", 2_500_000, 2_200_000)))
+    save_card(Path(b), card(line("gpt-4o", 2_500_000, 2_000_000), card_id="d"))
+    words = " ".join(run(tmp_path, a, b, exit_code=1).split())
+    assert f"gpt-4o {IN} 2.5 2.2 → 2 (-9.0909 %)" in words
 
 
 def test_dates_and_currency_of_cards_are_differences_too(tmp_path: Path) -> None:
