@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gatemeter.sinks.reports.cents import PICO_DIGITS, minor_digits, round_half_even
 from gatemeter.sinks.reports.converted import Converter
-from gatemeter.sinks.reports.statement import AMOUNTS, COUNTS, StatementLine
+from gatemeter.sinks.reports.statement import AMOUNTS, COMPONENTS, COUNTS, StatementLine
 from gatemeter.sinks.terms.commitments import Use, commitment_of, settle
 from gatemeter.sinks.terms.exchange import Exchange, fx_rate_of
 from gatemeter.sinks.terms.months import HOUR_US
@@ -20,7 +20,6 @@ from support.terms import OCTOBER, commitment_datum, rate_datum
 hours = st.integers(0, OCTOBER.hours)
 amounts = st.decimals(0, 10**6, places=12).map(lambda amount: f"{amount:f}")
 picos = st.integers(-(10**16), 10**18)
-PARTS = ("token_cost", "model_cost", "policy_cost", "markup")
 
 
 @st.composite
@@ -117,7 +116,7 @@ def test_a_converted_statement_adds_up_in_both_ways(
     for line in converted:
         factor = Fraction(1) if line.conversion is None else line.conversion.factor
         exact += sum(line.stored.parts().values()) * factor
-        assert sum(line.cents[name] for name in PARTS) - line.cents["absorbed"] == line.cents["total"]
+        assert sum(line.cents[name] for name in COMPONENTS) - line.cents["absorbed"] == line.cents["total"]
     unit = 10 ** (PICO_DIGITS - minor_digits(currency))
     assert sum(line.cents["total"] for line in converted) == round_half_even(exact, unit)
     assert [line.stored for line in converted] == stored

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gatemeter.sinks.reports.converted import Converter
-from gatemeter.sinks.reports.statement import AMOUNTS, COUNTS, StatementLine
+from gatemeter.sinks.reports.statement import AMOUNTS, COMPONENTS, COUNTS, StatementLine
 from gatemeter.sinks.terms.commitments import commitment_of, settle
 from gatemeter.sinks.terms.dated import TermError
 from gatemeter.sinks.terms.exchange import Exchange, NoRate, fx_rate_of
@@ -28,7 +28,7 @@ def exchange(*datums: dict[str, Any]) -> Exchange:
 
 def line(tenant: str, currency: str = "USD", **pico: int) -> StatementLine:
     amounts = dict.fromkeys(AMOUNTS, 0) | pico
-    parts = sum(amounts[name] for name in ("token_cost", "model_cost", "policy_cost", "markup")) - amounts["absorbed"]
+    parts = sum(amounts[name] for name in COMPONENTS) - amounts["absorbed"]
     return StatementLine(date(2026, 10, 1), tenant, currency, dict.fromkeys(COUNTS, 0), {}, amounts | {"total": parts})
 
 
@@ -74,7 +74,7 @@ def test_lines_add_up_to_the_converted_total_and_components_to_their_line() -> N
     converted = converter.lines(lines)
     assert [each.cents["total"] for each in converted] == [1, 1, 0]  # 2 cents of 0.666 each: 1.998 are 2
     for each in converted:
-        parts = sum(each.cents[name] for name in ("token_cost", "model_cost", "policy_cost", "markup"))
+        parts = sum(each.cents[name] for name in COMPONENTS)
         assert parts - each.cents["absorbed"] == each.cents["total"]
 
 
