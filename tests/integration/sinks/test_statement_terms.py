@@ -20,7 +20,7 @@ from gatemeter.sinks.arrow import rows_to_arrow
 from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink
 from gatemeter.sinks.reports.commitments import settlements
 from gatemeter.sinks.terms.months import HOUR_US
-from support.facts import NOON_US, fact
+from support.facts import NOON_US, decision, fact
 from support.terms import MARCH, commitment_datum, log_row, rate_datum
 
 UNIT = 10**12
@@ -85,6 +85,21 @@ def test_use_of_a_month_is_set_against_its_commitments(clickhouse_client: Client
     assert (so_far.hours, so_far.until_us, so_far.running) == (13, NOON_US + HOUR_US, True)
     assert len(settlements(clickhouse_client, "", MARCH.end_us)) == 4  # March and, for an hour, April
     assert settlements(clickhouse_client, "2026-02", MARCH.end_us) == []
+
+
+def test_decisions_that_a_provider_bills_are_among_its_use(
+    write: Callable[..., None], clickhouse_client: Client
+) -> None:
+    billed = {"billed_by": "aws", "policy_cost": UNIT, "provider_cost": UNIT, "charge": UNIT, "markup": 0}
+    write("policy_facts", decision("g", "a", offset=6, **billed), decision("h", "a", offset=7))
+    any_use, models = (commitment_datum(name, provider="aws", amount="9") for name in ("any", "models"))
+    write(
+        "operator_log",
+        log_row("Commitment", "any", any_use, 1),
+        log_row("Commitment", "models", models | {"models": ["nova"]}, 2),
+    )
+    any_line, models_line = settlements(clickhouse_client, "2026-03", MARCH.end_us)
+    assert (any_line.used_pico, any_line.attempts, models_line.attempts) == (UNIT, 1, 0)
 
 
 @pytest.mark.usefixtures("filled")

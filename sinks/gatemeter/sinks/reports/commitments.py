@@ -1,7 +1,7 @@
 """Commitments against use: what was paid for, what was used of it, and what was not, a month and commitment.
 
-Use is the provider cost of each attempt as it stands, corrections included. Free corrections name no provider, so they
-are in no commitment.
+Use is the provider cost of each attempt as it stands, corrections included, and of each policy decision that the
+provider bills (it names no model, tier or region). Free corrections name no provider, so they are in no commitment.
 """
 
 from __future__ import annotations
@@ -21,8 +21,19 @@ _QUERY: Final = """
 SELECT
     toUnixTimestamp64Micro(usage_hour) AS hour_us, provider, model, served_model, service_tier, region, currency,
     sum(a.provider_cost) AS cost, count() AS attempts, countIf(price_status = 'unpriced') AS unpriced_attempts
-FROM attempts AS a
-WHERE provider IN {providers:Array(String)} AND status != 'denied'
+FROM
+(
+    SELECT
+        usage_hour, provider, model, served_model, service_tier, region, currency, provider_cost, price_status
+    FROM attempts
+    WHERE status != 'denied'
+    UNION ALL
+    SELECT
+        usage_hour, billed_by AS provider, '' AS model, '' AS served_model, '' AS service_tier, '' AS region, currency,
+        provider_cost, price_status
+    FROM decisions
+) AS a
+WHERE provider IN {providers:Array(String)}
     AND usage_hour >= fromUnixTimestamp64Micro({from:Int64}, 'UTC')
     AND usage_hour < fromUnixTimestamp64Micro({to:Int64}, 'UTC')
 GROUP BY hour_us, provider, model, served_model, service_tier, region, currency

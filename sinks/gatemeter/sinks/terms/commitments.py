@@ -74,7 +74,8 @@ class Commitment(Term):
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Attempts of one hour that agree in all that a commitment asks for. `cost_pico`: their provider cost."""
+    """Attempts of one hour that agree in all that a commitment asks for, policy decisions that a provider bills among
+    them. `cost_pico`: their provider cost."""
 
     hour_us: int
     provider: str
