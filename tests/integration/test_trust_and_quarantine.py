@@ -13,7 +13,7 @@ import typer
 from clickhouse_connect.driver.client import Client
 from typer.testing import CliRunner
 
-from gatemeter.cli import quarantine
+from gatemeter.cli import quarantine_acting, quarantine_reading
 from gatemeter.processors.metadata.entries import Gateway, GatewayKey
 from gatemeter.processors.metadata.gateways import add_gateway, draft_of
 from gatemeter.processors.metadata.keyrotation import revoke_key, rotate_gateway
@@ -28,10 +28,10 @@ from support.spine import Spine
 HOUR_US = 3_600_000_000
 app = typer.Typer()
 for command in (
-    quarantine.quarantine_list,
-    quarantine.quarantine_show,
-    quarantine.quarantine_replay,
-    quarantine.quarantine_discard,
+    quarantine_reading.quarantine_list,
+    quarantine_reading.quarantine_show,
+    quarantine_acting.quarantine_replay,
+    quarantine_acting.quarantine_discard,
 ):
     app.command(command.__name__.removeprefix("quarantine_"))(command)
 
@@ -146,6 +146,7 @@ def test_trace_02_what_was_refused_comes_back_by_command_and_counts_once(world: 
     sender.send(b"noise")
     sender.flush()
     world.sunk()
+    assert "unknown_key: register the gateway's key" in world.run("list")
     listed = world.json("list")
     assert [(row["state"], row["reason"], row["event_index"]) for row in listed] == [
         ("open", "unknown_key", -1),
@@ -220,4 +221,23 @@ def test_a_record_of_an_expired_key_is_admitted_by_an_operator_who_says_why(worl
     assert world.requests() == {late["request_id"]}
     query = "SELECT act, reason FROM operator_log FINAL WHERE act = 'admit'"
     assert world.client.query(query).result_rows == [("admit", "spooled before it ended")]
+    assert world.conserved()
+
+
+def test_sequences_that_a_stranger_names_are_given_up_only_when_asked_for_and_also_afterwards(world: World) -> None:
+    stranger = Sender(world.spine, "envoy", "envoy-1", secret=new_secret())
+    stranger.send(stranger.batch(response(), response()))
+    stranger.flush()
+    world.sunk()
+    assert world.json("discard", "--all", "--reason", "a laptop", kafka=True)["discarded"] == 1
+    world.sunk()
+    assert world.json("discard", "--all", "--reason", "a laptop", kafka=True)["discarded"] == 0
+    claimed = ["discard", "--all", "--claimed-sequences", "--reason", "it was ours"]
+    (given_up,) = world.json(*claimed, kafka=True)["results"]
+    assert given_up["claims"]["next_sequence"] == 2
+    world.sunk()
+    assert world.json(*claimed, kafka=True)["discarded"] == 0
+    (row,) = world.json("list")
+    assert (row["state"], row["sequences_given_up"], row["discard_reason"]) == ("discarded", True, "a laptop")
+    assert row["to_do"] == ""
     assert world.conserved()

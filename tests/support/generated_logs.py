@@ -370,7 +370,9 @@ class Builder:
             fields.setdefault("usage_revision", wanted.revision)
             made = response(name, occurred, tokens=wanted.tokens, started_us=started)
         else:
-            made = policy(name, occurred, f"d{wanted.request}{wanted.attempt}", started_us=started)
+            outcome = "deny" if wanted.request % 2 else "allow"  # often, so that waiting requests are denied too
+            decision = f"d{wanted.request}{wanted.attempt}"
+            made = policy(name, occurred, decision, started_us=started, outcome=outcome)
         return codec.encode_event({**made, **fields})
 
     def _resend(self, sender: Sender, first: int, count: int) -> None:

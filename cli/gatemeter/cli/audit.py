@@ -22,10 +22,10 @@ from gatemeter.cli.clickhouse_options import (
     Url,
     User,
     console,
-    errors,
     one_line_errors,
     settings,
 )
+from gatemeter.cli.one_line import errors
 from gatemeter.cli.operator_options import KafkaConfig
 from gatemeter.processors.auditing.checks import NAMES, Checks, Sources
 from gatemeter.schemas.partitions import EVENTS_TOPIC, METADATA_TOPIC, SEALS_TOPIC

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Final, ParamSpec, TypeVar
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
+from gatemeter.cli.one_line import one_line_errors_of
 from gatemeter.sinks.clickhouse import ClickHouseSettings
 from gatemeter.sinks.migrations import MigrationChanged
 from gatemeter.sinks.port import SinkError
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 Url = Annotated[
     str, typer.Option("--clickhouse-url", envvar="GATEMETER_CLICKHOUSE_URL", help="http://HOST:PORT or https://….")
@@ -47,25 +43,14 @@ DEFAULT_USER: Final = "gatemeter"
 DEFAULT_DATABASE: Final = "gatemeter"
 
 console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class OptionError(Exception):
     """An option has a value that is not accepted; the text names it and what is."""
 
 
-def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """What a user can mend becomes one line on stderr and exit code 2; anything else is a bug and keeps its trace."""
-
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except (OptionError, SinkError, MigrationChanged) as error:
-            errors.print(f"error: {error}", markup=False)
-            raise typer.Exit(2) from error
-
-    return guarded
+FAILURES: Final = (OptionError, SinkError, MigrationChanged)
+one_line_errors = one_line_errors_of({2: FAILURES})
 
 
 def settings(url: str, user: str, password: str, password_file: Path | None, database: str) -> ClickHouseSettings:

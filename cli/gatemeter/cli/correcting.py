@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import wraps
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, Final
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -14,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from gatemeter.cli import clickhouse_options, operator_options
-from gatemeter.cli.operator_options import console, errors, moment
+from gatemeter.cli.one_line import errors, one_line_errors_of
+from gatemeter.cli.operator_options import console, moment
 from gatemeter.processors.corrections.commit import Committed, commit
 from gatemeter.processors.corrections.rows import CorrectionError, CorrectionRow
 from gatemeter.processors.corrections.runs import commits_known
@@ -40,24 +40,8 @@ EventsTopic = Annotated[
     str, typer.Option("--events-topic", help="Oldest open generation of the events topic; it gets the COMMIT.")
 ]
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """As that of the operators' and of ClickHouse's options, and what cannot be a correction: exit code 1."""
-
-    @operator_options.one_line_errors
-    @clickhouse_options.one_line_errors
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except CorrectionError as error:
-            errors.print(f"error: {error}", markup=False)
-            raise typer.Exit(1) from error
-
-    return guarded
+FAILURES: Final = {1: (*operator_options.FAILURES, CorrectionError), 2: clickhouse_options.FAILURES}
+one_line_errors = one_line_errors_of(FAILURES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from gatemeter.cli import clickhouse_options as ch
 from gatemeter.cli.audit_files import kafka_settings, public_keys
 from gatemeter.cli.explain_json import explanation_json
 from gatemeter.cli.explain_tables import explanation_tables, list_table
+from gatemeter.cli.one_line import errors
 from gatemeter.cli.operator_options import KafkaConfig, MetadataTopic, moment
 from gatemeter.processors.explaining.explanation import Explanation
 from gatemeter.processors.explaining.explanation import explain as explain_request
@@ -84,9 +85,7 @@ def explain(
     else:
         ch.console.print(list_table(explained) if explained else "no request matches")
     if len(keys) > limit:
-        ch.errors.print(
-            f"there are more than {limit} requests: narrow the search, or raise --limit (at most {MAX_LIMIT})"
-        )
+        errors.print(f"there are more than {limit} requests: narrow the search, or raise --limit (at most {MAX_LIMIT})")
     _verdict(explained)
 
 
@@ -94,7 +93,7 @@ def _verdict(explained: list[Explanation]) -> None:
     wrong = [each for each in explained if not each.adds_up]
     for each in wrong:
         for problem in each.problems:
-            ch.errors.print(f"DOES NOT ADD UP: request {each.request_id}: {problem}", markup=False)
+            errors.print(f"DOES NOT ADD UP: request {each.request_id}: {problem}", markup=False)
     if wrong:
         raise typer.Exit(1)
 

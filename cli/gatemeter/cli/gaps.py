@@ -20,6 +20,7 @@ from gatemeter.cli.clickhouse_options import (
     User,
     settings,
 )
+from gatemeter.cli.one_line import one_line_errors_of
 from gatemeter.cli.operator_options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_OPERATOR_KEY,
@@ -30,7 +31,6 @@ from gatemeter.cli.operator_options import (
     OperatorKeyFile,
     OperatorKeysFile,
     console,
-    errors,
 )
 from gatemeter.processors.auditing.logs import Kafka, LogReader
 from gatemeter.processors.gaps import Gap, GapError, accept, find_gap
@@ -41,8 +41,7 @@ from gatemeter.sinks.clickhouse import ClickHouseSink, connect
 from gatemeter.sinks.reports.audit import CannotCheck
 
 
-@operator_options.one_line_errors
-@clickhouse_options.one_line_errors
+@one_line_errors_of({1: (*operator_options.FAILURES, GapError, CannotCheck), 2: clickhouse_options.FAILURES})
 def topics_accept_gap(
     partition: Annotated[int, typer.Option("--partition", help="Partition whose log was cut.")],
     reason: Annotated[str, typer.Option("--reason", help="Why; it stands in the operator log.")],
@@ -92,9 +91,6 @@ def topics_accept_gap(
             raise typer.Exit(1)
         kid = connection.operator_key.kid
         accept(sink, client, gap, checkpoint, metadata_offset=view, kid=kid, reason=reason)
-    except (GapError, CannotCheck) as error:
-        errors.print(f"error: {error}", markup=False)
-        raise typer.Exit(1) from error
     finally:
         client.close()
         sink.close()

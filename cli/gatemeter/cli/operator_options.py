@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Final, ParamSpec, TypeVar
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
+from gatemeter.cli.one_line import errors, one_line_errors_of
 from gatemeter.processors.metadata.control import Applied
 from gatemeter.processors.metadata.entries import MetadataError
 from gatemeter.processors.metadata.gateways import Connection
@@ -21,9 +20,6 @@ from gatemeter.processors.metadata.reading import MetadataUnreachable
 from gatemeter.processors.metadata.yamlfiles import instant_us
 from gatemeter.schemas.partitions import EVENTS_TOPIC, METADATA_TOPIC
 from gatemeter.schemas.signing import OperatorKey, SecretsError
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 Bootstrap = Annotated[str, typer.Option("--bootstrap", help="Kafka brokers, HOST:PORT, several separated by commas.")]
 OperatorKeyFile = Annotated[
@@ -45,24 +41,10 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the ope
 DEFAULT_BOOTSTRAP: Final = "127.0.0.1:9092"
 DEFAULT_OPERATOR_KEY: Final = Path("operator.json")
 DEFAULT_SECRETS: Final = Path("secrets.json")
-_EXPECTED: Final = (MetadataError, MetadataProblem, MetadataUnreachable, DeliveryFailed, RecordTooLarge, SecretsError)
+FAILURES: Final = (MetadataError, MetadataProblem, MetadataUnreachable, DeliveryFailed, RecordTooLarge, SecretsError)
 
 console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """What a user can mend becomes one line on stderr and exit code 1; anything else is a bug and keeps its trace."""
-
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except _EXPECTED as error:
-            errors.print(f"error: {error}", markup=False)
-            raise typer.Exit(1) from error
-
-    return guarded
+one_line_errors = one_line_errors_of({1: FAILURES})
 
 
 def connect(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gatemeter.cli import clickhouse_options as ch
+from gatemeter.cli.one_line import errors
 from gatemeter.processors.sealing.proving import NoProof, proofs_of
 from gatemeter.sinks.clickhouse import connect
 
@@ -32,7 +33,7 @@ def proof(
     try:
         found = proofs_of(client, request_id, gateway)
     except NoProof as error:
-        ch.errors.print(f"error: {error}", markup=False)
+        errors.print(f"error: {error}", markup=False)
         raise typer.Exit(1) from error
     finally:
         client.close()

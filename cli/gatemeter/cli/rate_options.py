@@ -5,15 +5,14 @@ They answer by their exit code (1 is an answer), so that what a user must mend e
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Final, ParamSpec, TypeVar
+from typing import Annotated, Final
 
 import typer
 
 from gatemeter.cli import clickhouse_options as ch
-from gatemeter.cli.operator_options import client_settings, errors
+from gatemeter.cli.one_line import one_line_errors_of
+from gatemeter.cli.operator_options import client_settings
 from gatemeter.processors.corrections.rows import CorrectionError
 from gatemeter.processors.metadata.entries import MetadataError
 from gatemeter.processors.metadata.log import MetadataProblem
@@ -25,31 +24,14 @@ from gatemeter.processors.pricing.cards import load_card
 from gatemeter.schemas.codec import Decoded
 from gatemeter.schemas.signing import SecretsError
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 PublicKeys = Annotated[
     Path, typer.Option("--operator-keys", help="Public keys of all operators (gatemeter operators init).")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")]
 
 DEFAULT_PUBLIC_KEYS: Final = Path("operators.json")
-_EXPECTED: Final = (MetadataError, MetadataProblem, MetadataUnreachable, SecretsError, CorrectionError)
-
-
-def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """What a user can mend becomes one line on stderr and exit code 2; anything else is a bug and keeps its trace."""
-
-    @ch.one_line_errors
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except _EXPECTED as error:
-            errors.print(f"error: {error}", markup=False)
-            raise typer.Exit(2) from error
-
-    return guarded
+_FAILURES: Final = (MetadataError, MetadataProblem, MetadataUnreachable, SecretsError, CorrectionError)
+one_line_errors = one_line_errors_of({2: (*ch.FAILURES, *_FAILURES)})
 
 
 def read_published(bootstrap: str, operator_keys: Path, kafka_config: Path | None, metadata_topic: str) -> MetadataCopy:

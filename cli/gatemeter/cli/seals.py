@@ -11,6 +11,7 @@ import typer
 
 from gatemeter.cli import clickhouse_options as ch
 from gatemeter.cli import operator_options as ops
+from gatemeter.cli.one_line import errors, one_line_errors_of
 from gatemeter.processors.metadata.operators import init_operator, load_operator_keys
 from gatemeter.processors.sealing.anchors import anchor_at
 from gatemeter.processors.sealing.chain import Seal
@@ -45,8 +46,7 @@ def sealers_init(
     ops.console.print(f"sealer {key.kid}: private key in {sealer_key} (keep it), public key in {sealers}", markup=False)
 
 
-@ops.one_line_errors
-@ch.one_line_errors
+@one_line_errors_of({1: (*ops.FAILURES, SealStopped, SealsUnreachable), 2: ch.FAILURES})
 def seal(
     through: Annotated[
         str, typer.Option("--through", help="Last hour to seal, 2026-11-24T13 (UTC); all that are over if not given.")
@@ -88,9 +88,6 @@ def seal(
     try:
         sealer = Sealer(client, ClickHouseSink(where), topic, key, trusted, seals_topic=seals_topic, anchors=places)
         done = sealer.run(through_us)
-    except (SealStopped, SealsUnreachable) as error:
-        ops.errors.print(f"error: {error}", markup=False)
-        raise typer.Exit(1) from error
     finally:
         client.close()
     if as_json:
@@ -134,7 +131,7 @@ def _print(done: Sealed) -> None:
         ops.console.print("nothing was sealed")
     ops.console.print(done.waiting, markup=False)
     for problem in done.anchor_problems:
-        ops.errors.print(f"error: {problem}", markup=False)
+        errors.print(f"error: {problem}", markup=False)
 
 
 def _hour(text: str) -> int:

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from gatemeter.cli.one_line import one_line_errors_of
 from gatemeter.cli.operator_options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_OPERATOR_KEY,
+    FAILURES,
     Bootstrap,
     EventsTopic,
     KafkaConfig,
@@ -18,15 +20,13 @@ from gatemeter.cli.operator_options import (
     Reason,
     connect,
     console,
-    errors,
-    one_line_errors,
     report,
 )
 from gatemeter.processors.topics import PARTITIONS, RETENTION_DAYS, TopicsError, apply_topics
 from gatemeter.schemas.partitions import EVENTS_TOPIC, METADATA_TOPIC
 
 
-@one_line_errors
+@one_line_errors_of({1: (*FAILURES, TopicsError)})
 def topics_apply(
     partitions: Annotated[
         int, typer.Option("--partitions", help="Partitions of the events topic; never changes.")
@@ -51,17 +51,13 @@ def topics_apply(
     Example: gatemeter topics apply --bootstrap kafka:9092 --replication 3 --operator-key operator.json
     """
     connection = connect(bootstrap, operator_key, operator_keys, kafka_config, events_topic, metadata_topic)
-    try:
-        done = apply_topics(
-            connection,
-            partitions=partitions,
-            replication=replication,
-            retention_days=retention_days,
-            embedded=embedded,
-            reason=reason,
-        )
-    except TopicsError as error:
-        errors.print(f"error: {error}", markup=False)
-        raise typer.Exit(1) from error
+    done = apply_topics(
+        connection,
+        partitions=partitions,
+        replication=replication,
+        retention_days=retention_days,
+        embedded=embedded,
+        reason=reason,
+    )
     console.print(f"created: {', '.join(done.created) or 'nothing, all topics were there'}", markup=False)
     report(done.applied)

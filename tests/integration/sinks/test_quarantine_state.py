@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from gatemeter.processors.partition import Output
 from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink
-from gatemeter.sinks.reports.quarantine import Filters, Refusal, effect_of, records, refusals
+from gatemeter.sinks.reports.quarantine import Filters, Refusal, effect_of, in_view, records, refusals
 from support.logs import START_US, TOPIC, Gateway, Log, build, new_fold, response, run, standard_view
+from support.newer_schema import install, newer_value, successor
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -34,10 +36,13 @@ class World:
 
     def rows(self, filters: Filters | None = None, *, columnar: bool = True) -> list[Refusal]:
         cuts = range(1, len(self.log.records), 3)
-        for output in run(new_fold(VIEWS, columnar=columnar), self.log.records, list(cuts)):
+        self.write(run(new_fold(VIEWS, columnar=columnar), self.log.records, list(cuts)))
+        return refusals(self.client, filters or Filters())
+
+    def write(self, outputs: Sequence[Output]) -> None:
+        for output in outputs:
             for table, rows in output.tables.items():
                 self.sink.write(table, rows)
-        return refusals(self.client, filters or Filters())
 
 
 @pytest.fixture
@@ -134,3 +139,50 @@ def test_filters_choose_by_place_time_gateway_reason_and_state(world: World) -> 
     for filters, expected in cases.items():
         assert set(world.states(filters)) == expected, filters
     assert len(refusals(world.client, Filters(), limit=2)) == 2
+
+
+def test_a_record_that_no_worker_could_read_is_admitted_in_the_view_once_an_operator_says_what_it_holds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its replay is admitted by a release that knows the schema; the view cannot read bytes."""
+    new = successor()
+    value = newer_value(world.gateway, [response("r1", 0)], new)
+    refused = world.log.append(value, world.gateway.headers(value), SECOND)
+    fold = new_fold(VIEWS, columnar=True)
+    outputs = run(fold, world.log.records)
+    world.write(outputs)
+    (unread,) = refusals(world.client, Filters())
+    assert (unread.state, unread.reason, unread.claims.epoch) == ("open", "unknown_fingerprint", "")
+    install(new, monkeypatch)
+    world.log.again(refused, 2 * SECOND)
+    upgraded = new_fold(VIEWS, columnar=True, checkpoint=outputs[-1].checkpoint)
+    world.write(run(upgraded, world.log.records))
+    (late,) = in_view(world.client, Filters(state="open"))
+    assert (late.state, late.read_late, tuple(late.claims)) == ("admitted", True, ("gw-a", world.gateway.epoch, 0, 1))
+    assert refusals(world.client, Filters(state="open")) == []
+    world.log.discard(refused, -1, world.gateway, (0, 1), 3 * SECOND)
+    world.write(run(upgraded, world.log.records))
+    state = "SELECT state, claimed_gateway_id, discarded_by FROM quarantine_state"
+    assert world.client.query(state).result_rows == [("admitted", "gw-a", "ops")]
+
+
+def test_sequences_can_be_given_up_after_the_record_was(world: World) -> None:
+    stranger = Gateway(world.log, "gw-c", "c-1")
+    refused = stranger.send([response("r1", 0), response("r2", 0)], SECOND)
+    blank = {"gateway_id": "", "epoch": "", "first_sequence": 0, "next_sequence": 0}
+    world.log.operate("Discard", 2 * SECOND, offset=refused.offset, event_index=-1, **blank)
+    (row,) = world.rows()
+    assert (row.state, row.sequences_given_up, row.claims.next_sequence) == ("discarded", False, 2)
+    world.log.discard(refused, -1, stranger, (0, 2), 3 * SECOND)
+    (row,) = world.rows()
+    assert (row.state, row.sequences_given_up) == ("discarded", True)
+    world.log.control(VIEWS[2], 4 * SECOND)
+    world.log.again(refused, 5 * SECOND)
+    assert world.states() == {(1, -1): "discarded"}, "what came after the sequences were given up is a duplicate"
+
+
+def test_a_record_without_a_byte_can_be_shown_and_discarded(world: World) -> None:
+    empty = world.log.append(b"", [], SECOND)
+    assert world.states() == {(1, -1): "open"}
+    (kept,) = records(world.client, [(TOPIC, 0, empty.offset)])
+    assert (kept.value, kept.headers) == (b"", ())

@@ -190,21 +190,11 @@ HAVING extra_contents > 0 OR extra_starts > 0;
 
 -- What came of each refused record (event_index -1) and event. `state`: refused_again, the same came again at
 -- `again_offset` and was refused again, see its row; admitted, all that it claims to hold came again later and was
--- settled; discarded by an operator; else open. A record that could not be read says nothing of what it holds: its state
--- here is open until it is discarded, also where a replay was admitted.
+-- settled; discarded by an operator; else open. A record that could not be read says nothing of what it holds: an
+-- operator's discard says it, as `gatemeter quarantine replay` and `discard` do once a release can read it.
+-- `sequences_given_up`: an operator settled the sequences too.
 CREATE OR REPLACE VIEW quarantine_state AS
 WITH
-    refused AS
-    (
-        SELECT
-            topic, partition, offset, event_index, reason, detail, gateway_id, claimed_gateway_id, epoch,
-            first_sequence, next_sequence, record_digest, recorded_at,
-            max(offset) OVER (
-                PARTITION BY topic, partition, event_index >= 0,
-                    if(event_index >= 0, concat(gateway_id, '\n', epoch, '\n', toString(first_sequence)), record_digest)
-            ) AS last_offset
-        FROM quarantine FINAL
-    ),
     given_up AS
     (
         SELECT
@@ -212,9 +202,30 @@ WITH
             min(discard_offset) AS first_discard,
             argMin(q.reason, discard_offset) AS why,
             argMin(kid, discard_offset) AS who,
-            argMin(q.next_sequence > q.first_sequence, discard_offset) AS settles
+            minIf(discard_offset, q.next_sequence > q.first_sequence) AS settled_at,
+            argMinIf((q.gateway_id, q.epoch, q.first_sequence, q.next_sequence), discard_offset, q.epoch != '') AS named
         FROM quarantine_discards AS q FINAL
         GROUP BY topic, partition, offset, event_index
+    ),
+    refused AS
+    (
+        SELECT
+            q.topic AS topic, q.partition AS partition, q.offset AS offset, q.event_index AS event_index,
+            q.reason AS reason, q.detail AS detail, q.gateway_id AS gateway_id,
+            if(q.epoch = '', d.named.1, q.claimed_gateway_id) AS claimed_gateway_id,
+            if(q.epoch = '', d.named.2, q.epoch) AS epoch,
+            if(q.epoch = '', d.named.3, q.first_sequence) AS first_sequence,
+            if(q.epoch = '', d.named.4, q.next_sequence) AS next_sequence,
+            q.record_digest AS record_digest, q.recorded_at AS recorded_at,
+            d.first_discard AS first_discard, d.settled_at AS settled_at, d.why AS why, d.who AS who,
+            max(q.offset) OVER (
+                PARTITION BY q.topic, q.partition, q.event_index >= 0,
+                    if(q.event_index >= 0,
+                        concat(q.gateway_id, '\n', q.epoch, '\n', toString(q.first_sequence)), q.record_digest)
+            ) AS last_offset
+        FROM quarantine AS q FINAL
+        LEFT JOIN given_up AS d ON d.topic = q.topic AND d.partition = q.partition AND d.offset = q.offset
+            AND d.event_index = q.event_index
     ),
     came_again AS
     (
@@ -228,15 +239,17 @@ WITH
         (
             SELECT topic, partition, gateway_id, epoch, first_sequence, next_sequence, first_offset
             FROM gateway_epochs
-            WHERE epoch IN (SELECT epoch FROM quarantine WHERE epoch != '')
+            WHERE epoch IN
+            (
+                SELECT epoch FROM quarantine WHERE epoch != ''
+                UNION DISTINCT SELECT epoch FROM quarantine_discards WHERE epoch != ''
+            )
         ) AS g ON g.topic = r.topic AND g.partition = r.partition AND g.gateway_id = r.claimed_gateway_id
             AND g.epoch = r.epoch
-        LEFT JOIN given_up AS d ON d.topic = r.topic AND d.partition = r.partition AND d.offset = r.offset
-            AND d.event_index = r.event_index
         WHERE g.first_offset > r.offset
             AND g.first_sequence <= r.next_sequence
             AND g.next_sequence >= r.first_sequence
-            AND (NOT d.settles OR g.first_offset < d.first_discard)
+            AND (r.settled_at = 0 OR g.first_offset < r.settled_at)
         GROUP BY topic, partition, offset, event_index
     )
 SELECT
@@ -247,7 +260,7 @@ SELECT
     multiIf(
         r.last_offset > r.offset, 'refused_again',
         a.runs > 0 AND a.covered = r.next_sequence - r.first_sequence, 'admitted',
-        d.first_discard > 0, 'discarded',
+        r.first_discard > 0, 'discarded',
         'open') AS state,
     r.reason AS reason,
     r.detail AS detail,
@@ -259,11 +272,10 @@ SELECT
     r.record_digest AS record_digest,
     r.recorded_at AS recorded_at,
     if(r.last_offset > r.offset, r.last_offset, NULL) AS again_offset,
-    d.why AS discard_reason,
-    d.who AS discarded_by
+    r.why AS discard_reason,
+    r.who AS discarded_by,
+    r.settled_at > 0 AS sequences_given_up
 FROM refused AS r
 LEFT JOIN came_again AS a ON a.topic = r.topic AND a.partition = r.partition AND a.offset = r.offset
     AND a.event_index = r.event_index
-LEFT JOIN given_up AS d ON d.topic = r.topic AND d.partition = r.partition AND d.offset = r.offset
-    AND d.event_index = r.event_index
 SETTINGS join_use_nulls = 0;

@@ -1,7 +1,8 @@
 """What was refused and what came of it: rows of `quarantine` with their state, and one whole record with its bytes.
 
 The state comes from the view `quarantine_state`. A record that its worker could not read (its schema was not known) is
-looked at once more here: where this release can read it, it is known whether it came again.
+looked at once more here: where this release can read it, it is known whether it came again. The view learns it from the
+operator's record that names the sequences (`discard`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ MAX_LIMIT: Final = 100_000
 _LIST: Final = """
 SELECT topic, partition, offset, event_index, state, reason, detail, gateway_id, claimed_gateway_id, epoch,
     first_sequence, next_sequence, record_digest, toUnixTimestamp64Micro(recorded_at) AS at_us, again_offset,
-    discard_reason, discarded_by
+    discard_reason, discarded_by, sequences_given_up
 FROM quarantine_state
 WHERE ({topic:String} = '' OR topic = {topic:String})
     AND ({partition:Int64} < 0 OR partition = {partition:Int64})
@@ -43,7 +44,7 @@ _RECORDS: Final = """
 SELECT topic, partition, offset, hex(key) AS key_hex, headers, hex(raw) AS raw_hex,
     toUnixTimestamp64Micro(recorded_at) AS at_us
 FROM quarantine FINAL
-WHERE (topic, partition, offset) IN {places:Array(Tuple(String, Int64, Int64))} AND raw != ''
+WHERE (topic, partition, offset) IN {places:Array(Tuple(String, Int64, Int64))}
 ORDER BY topic, partition, offset, event_index
 LIMIT 1 BY topic, partition, offset
 """
@@ -88,7 +89,10 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One refused record or event. `gateway_id` is '' where the record was not authentic; `claims` may be lies."""
+    """One refused record or event. `gateway_id` is '' where the record was not authentic; `claims` may be lies.
+
+    `read_late`: its worker could not read it, this release can; the view does not know its claims.
+    """
 
     topic: str
     partition: int
@@ -104,6 +108,8 @@ class Refusal:
     again_offset: int | None
     discard_reason: str
     discarded_by: str
+    sequences_given_up: bool
+    read_late: bool = False
 
     @property
     def place(self) -> Place:
@@ -139,6 +145,12 @@ class Effect:
 
 def refusals(client: Client, filters: Filters, limit: int = DEFAULT_LIMIT) -> list[Refusal]:
     """Rows by topic, partition, offset and event. Raises `SinkUnavailable`, `SinkRefused`."""
+    looked = in_view(client, filters, limit)
+    return [each for each in looked if not filters.state or each.state == filters.state]
+
+
+def in_view(client: Client, filters: Filters, limit: int = DEFAULT_LIMIT) -> list[Refusal]:
+    """The same, chosen by their state in the view: among the open ones are those `read_late`, which may have come."""
     asked = {
         "topic": filters.topic,
         "partition": filters.partition,
@@ -152,8 +164,7 @@ def refusals(client: Client, filters: Filters, limit: int = DEFAULT_LIMIT) -> li
         "limit": limit,
     }
     found = [_refusal(row) for row in query_rows(client, "list the quarantine", _LIST, asked)]
-    looked = _second_look(client, found)
-    return [each for each in looked if not filters.state or each.state == filters.state]
+    return _second_look(client, found)
 
 
 def _refusal(row: Mapping[str, Any]) -> Refusal:
@@ -166,6 +177,7 @@ def _refusal(row: Mapping[str, Any]) -> Refusal:
         again_offset=row["again_offset"],
         discard_reason=row["discard_reason"],
         discarded_by=row["discarded_by"],
+        sequences_given_up=bool(row["sequences_given_up"]),
     )
 
 
@@ -195,7 +207,7 @@ def _read_again(client: Client, refusal: Refusal, value: bytes | None) -> Refusa
         if run["first_sequence"] <= reached:
             reached = max(reached, run["next_sequence"])
     came = bool(runs) and reached >= claims.next_sequence
-    return replace(refusal, claims=claims, state="admitted" if came else refusal.state)
+    return replace(refusal, claims=claims, state="admitted" if came else refusal.state, read_late=True)
 
 
 def records(client: Client, places: Iterable[Place]) -> list[RefusedRecord]:
