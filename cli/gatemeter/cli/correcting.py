@@ -133,7 +133,7 @@ def commit_run(connection: Connection, database: ClickHouseSettings, run_id: str
 def committed_json(committed: Committed) -> dict[str, Any]:
     """Where the COMMIT is, as plain data."""
     place = {"topic": committed.topic, "partition": committed.partition, "offset": committed.offset}
-    return {"committed": True, "was_committed_before": committed.before is not None, **place}
+    return {"committed": True, "was_committed_before": committed.before is not None or committed.waits, **place}
 
 
 def say(committed: Committed) -> None:
@@ -142,6 +142,9 @@ def say(committed: Committed) -> None:
     if committed.before is not None:
         hour = utc(committed.before.posted_hour_us)
         console.print(f"run {committed.run_id} was committed before: {place}, posted in {hour}; nothing was done")
+        return
+    if committed.waits:
+        console.print(f"run {committed.run_id} was committed before: {place}; no worker has folded it yet")
         return
     console.print(f"run {committed.run_id} is committed: {place}; it posts when the seal of that hour is made")
 

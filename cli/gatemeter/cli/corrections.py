@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -12,8 +13,12 @@ from rich.table import Table
 from gatemeter.cli import clickhouse_options as ch
 from gatemeter.cli import operator_options as ops
 from gatemeter.cli.correcting import AsJson, EventsTopic, commit_run, committed_json, one_line_errors, say
+from gatemeter.cli.rate_options import DEFAULT_PUBLIC_KEYS, PublicKeys
+from gatemeter.processors.auditing.logs import Kafka
+from gatemeter.processors.corrections.pending import PendingCommit, pending_commits
 from gatemeter.processors.corrections.rows import CorrectionError
-from gatemeter.processors.corrections.runs import all_runs
+from gatemeter.processors.corrections.runs import Run, all_runs
+from gatemeter.processors.metadata.operators import load_operator_keys
 from gatemeter.processors.sealing.hours import utc
 from gatemeter.schemas.partitions import EVENTS_TOPIC
 from gatemeter.sinks.clickhouse import connect
@@ -22,6 +27,12 @@ from gatemeter.sinks.clickhouse import connect
 @one_line_errors
 def corrections_list(
     as_json: AsJson = False,
+    bootstrap: Annotated[
+        str, typer.Option("--bootstrap", help="Kafka brokers: COMMITs that no worker has folded yet are shown too.")
+    ] = "",
+    operator_keys: PublicKeys = DEFAULT_PUBLIC_KEYS,
+    kafka_config: ops.KafkaConfig = None,
+    events_topic: EventsTopic = EVENTS_TOPIC,
     url: ch.Url = ch.DEFAULT_URL,
     user: ch.User = ch.DEFAULT_USER,
     password: ch.Password = "",
@@ -30,10 +41,17 @@ def corrections_list(
 ) -> None:
     """List the runs of corrections: staged ones are without effect, committed ones show the hour they post in.
 
-    Example: gatemeter corrections list --json
+    A COMMIT that no worker has folded yet is known to Kafka alone: it is shown where --bootstrap is given.
+
+    Example: gatemeter corrections list --bootstrap kafka:9092 --operator-keys operators.json
     """
+    trusted = load_operator_keys(operator_keys) if bootstrap else {}
     client = connect(ch.settings(url, user, password, password_file, database))
     try:
+        pending: dict[str, PendingCommit] = {}
+        if bootstrap:
+            kafka = Kafka(bootstrap, ops.client_settings(kafka_config))
+            pending = pending_commits(kafka, client, events_topic, trusted)
         runs = all_runs(client)
     finally:
         client.close()
@@ -43,6 +61,7 @@ def corrections_list(
             "cause": run.cause,
             "rows": run.entries,
             "posted_hour": None if run.posted_hour_us is None else utc(run.posted_hour_us),
+            "waits_at_offset": _waits_at(run, pending),
             "reason": run.reason,
         }
         for run in runs
@@ -52,8 +71,16 @@ def corrections_list(
         return
     table = Table("run", "cause", "rows", "posted in", "reason")
     for row in rows:
-        table.add_row(*(str("staged" if value is None else value) for value in row.values()))
+        waits = f"committed at offset {row['waits_at_offset']}, not folded yet"
+        state = row["posted_hour"] or ("staged" if row["waits_at_offset"] is None else waits)
+        table.add_row(*(str(value) for value in (row["run"], row["cause"], row["rows"], state, row["reason"])))
     ops.console.print(table)
+
+
+def _waits_at(run: Run, pending: Mapping[str, PendingCommit]) -> int | None:
+    """Offset of the run's COMMIT while no worker has folded it."""
+    waits = pending.get(run.run_id) if run.posted_hour_us is None else None
+    return None if waits is None else waits.offset
 
 
 @one_line_errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,35 @@ def test_a_run_that_was_overtaken_is_not_committed(world: World) -> None:
     assert (
         f"run {done['run']}, committed since it was computed, replaces 1 of the same rows; stage it anew" in overtaken
     )
+
+
+def test_a_commit_that_no_worker_has_folded_yet_is_listed_and_overtakes_too(world: World) -> None:
+    request = world.client.query("SELECT any(request_id) FROM usage_facts WHERE model = 'm2'").result_rows[0][0]
+    hand = ("--request", request, "--token-cost", "2", "--reason", "by hand again", "--currency", "USD")
+    later = re.search(r"commit (\S+) --digest (\S+)", world.run("adjust", *hand, exit_code=1, answer="n\n"))
+    first = re.search(r"commit (\S+) --digest (\S+)", world.run("adjust", *hand, exit_code=1, answer="n\n"))
+    assert later is not None and first is not None
+    world.worker.send(signal.SIGSTOP)
+    try:
+        done = json.loads(world.run("corrections_commit", first[1], "--digest", first[2], "--json"))
+        offset = done["offset"]
+        assert not done["was_committed_before"]
+        again = world.run("corrections_commit", first[1], "--digest", first[2])
+        assert f"was committed before: {world.spine.topic}[0] at offset {offset}; no worker has folded it yet" in again
+        overtaken = world.run("corrections_commit", later[1], "--digest", later[2], exit_code=1)
+        waits = f"run {first[1]}, which waits to be folded at offset {offset}, replaces 1 of the same rows"
+        assert waits in overtaken
+        keys = world.spine.folder / "public.json"
+        keys.write_text(json.dumps(world.spine.connection.trusted))
+        where = ["--operator-keys", str(keys), "--bootstrap", world.spine.kafka.bootstrap]
+        where += ["--events-topic", world.spine.topic]
+        rows = json.loads(world.run("corrections_list", *where, "--json", kafka=False))
+        assert {row["run"]: row["waits_at_offset"] for row in rows if row["posted_hour"] is None}[first[1]] == offset
+        shown = world.run("corrections_list", *where, kafka=False)
+        assert f"committed at offset {offset}, not folded yet" in shown
+    finally:
+        world.worker.send(signal.SIGCONT)
+    world.folded(first[1])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
+from gatemeter.processors.auditing.logs import Kafka
+from gatemeter.processors.corrections.pending import COMMIT_PARTITION, pending_commits
 from gatemeter.processors.corrections.rows import CorrectionError, Digest
 from gatemeter.processors.corrections.runs import Commit, commit_of, commits_after, staged_rows
 from gatemeter.processors.corrections.staging import StagedRun, known_to
@@ -20,8 +22,6 @@ from gatemeter.processors.metadata.gateways import Connection
 from gatemeter.processors.metadata.publishing import OperatorRecord, append_all
 from gatemeter.schemas.codec import encode
 from gatemeter.sinks.failures import FAILURES, sink_error
-
-COMMIT_PARTITION: Final = 0
 
 # Rows that both runs take the place of, and evidence that both charge.
 _SHARED: Final = """
@@ -40,13 +40,17 @@ INNER JOIN
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Where the COMMIT of a run is. `before`: the one that a worker had folded already; then nothing was appended."""
+    """Where the COMMIT of a run is. `before`: the one that a worker had folded already; then nothing was appended.
+
+    `waits`: it was appended before, and no worker has folded it yet; then nothing was appended either.
+    """
 
     run_id: str
     topic: str
     partition: int
     offset: int
     before: Commit | None = None
+    waits: bool = False
 
 
 def commit_value(topic: str, run: StagedRun, cause: str, reason: str, issued_at_us: int) -> bytes:
@@ -79,9 +83,15 @@ def commit(connection: Connection, client: Client, run_id: str, digest: bytes) -
     before = commit_of(client, run_id)
     if before is not None:
         return Committed(run_id, before.topic, before.partition, before.offset, before)
-    _check_not_overtaken(client, run_id)
     topic = connection.events_topic
     partitions_of(connection.bootstrap, topic, client=connection.client)
+    pending = pending_commits(Kafka(connection.bootstrap, connection.client), client, topic, connection.trusted)
+    if run_id in pending:
+        return Committed(run_id, topic, COMMIT_PARTITION, pending[run_id].offset, waits=True)
+    _check_not_overtaken(client, run_id)
+    for other in pending.values():
+        where = f"which waits to be folded at offset {other.offset}"
+        _check_disjoint(client, run_id, other.run_id, where)
     value = commit_value(topic, run, cause, reason, time.time_ns() // 1_000)
     record = OperatorRecord(f"COMMIT of run {run_id}", topic, COMMIT_PARTITION, None, value)
     offsets = append_all(connection.bootstrap, [record], connection.operator_key, client=connection.client)
@@ -107,12 +117,15 @@ def _read_back(client: Client, run_id: str, expected: bytes) -> tuple[StagedRun,
 def _check_not_overtaken(client: Client, run_id: str) -> None:
     """A run is computed from what is in force then: what was committed since would be undone in silence."""
     for other in commits_after(client, known_to(run_id)):
-        try:
-            shared = client.query(_SHARED, {"run": run_id, "other": other.run_id}).result_rows[0][0]
-        except FAILURES as error:
-            raise sink_error(f"compare run {run_id} with run {other.run_id}", error) from error
-        if shared:
-            raise CorrectionError(
-                f"run {run_id}: run {other.run_id}, committed since it was computed, replaces {shared} of the same "
-                "rows; stage it anew"
-            )
+        _check_disjoint(client, run_id, other.run_id, "committed since it was computed")
+
+
+def _check_disjoint(client: Client, run_id: str, other_id: str, which: str) -> None:
+    try:
+        shared = client.query(_SHARED, {"run": run_id, "other": other_id}).result_rows[0][0]
+    except FAILURES as error:
+        raise sink_error(f"compare run {run_id} with run {other_id}", error) from error
+    if shared:
+        raise CorrectionError(
+            f"run {run_id}: run {other_id}, {which}, replaces {shared} of the same rows; stage it anew"
+        )
