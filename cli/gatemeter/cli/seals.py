@@ -13,7 +13,7 @@ from gatemeter.cli import clickhouse_options as ch
 from gatemeter.cli import operator_options as ops
 from gatemeter.cli.one_line import errors, one_line_errors_of
 from gatemeter.processors.metadata.operators import init_operator, load_operator_keys
-from gatemeter.processors.sealing.anchors import anchor_at
+from gatemeter.processors.sealing.anchors import AnchorError, anchor_at
 from gatemeter.processors.sealing.chain import Seal
 from gatemeter.processors.sealing.contents import SealStopped
 from gatemeter.processors.sealing.hours import utc
@@ -46,7 +46,7 @@ def sealers_init(
     ops.console.print(f"sealer {key.kid}: private key in {sealer_key} (keep it), public key in {sealers}", markup=False)
 
 
-@one_line_errors_of({1: (*ops.FAILURES, SealStopped, SealsUnreachable), 2: ch.FAILURES})
+@one_line_errors_of({1: (*ops.FAILURES, SealStopped, SealsUnreachable), 2: (*ch.FAILURES, AnchorError)})
 def seal(
     through: Annotated[
         str, typer.Option("--through", help="Last hour to seal, 2026-11-24T13 (UTC); all that are over if not given.")

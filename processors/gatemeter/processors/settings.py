@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from gatemeter.processors.sealing.anchors import AnchorError, anchor_at
 from gatemeter.schemas.partitions import EVENTS_TOPIC, METADATA_TOPIC, SEALS_TOPIC
 from gatemeter.schemas.signing import OperatorKey, SecretsError, load_secrets
 
@@ -257,6 +258,7 @@ class _Reader:
         topic = self.topic("SEALS_TOPIC", SEALS_TOPIC)
         every_ms = self.number("SEAL_EVERY_MS", 60_000, 1_000, 3_600_000)
         anchors = tuple(entry.strip() for entry in self._raw("ANCHORS").split(",") if entry.strip())
+        self._check_anchors(anchors)
         if not self._raw("SEALER_KEY_FILE"):
             return SealingSettings(topic, None, {}, every_ms, anchors)
         accepted = "a file made by gatemeter sealers init"
@@ -269,6 +271,14 @@ class _Reader:
         if sealers.get(key.kid) != key.public_hex:
             raise self.error("SEALERS_FILE", f"a file with the public key of sealer {key.kid!r}")
         return SealingSettings(topic, path, sealers, every_ms, anchors)
+
+    @staticmethod
+    def _check_anchors(anchors: tuple[str, ...]) -> None:
+        for place in anchors:
+            try:
+                anchor_at(place)
+            except AnchorError as error:
+                raise SettingsError(f"{PREFIX}ANCHORS: {error}") from None
 
     def security(self) -> KafkaSecurity:
         """Transport and login of the brokers."""

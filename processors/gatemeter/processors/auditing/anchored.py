@@ -1,8 +1,8 @@
 """Anchors against the chain: copies of seals that whoever rewrites our tables and topics cannot reach.
 
-Every seal must be in every anchor as it was signed, but for the newest ones, which may be on their way. A folder is
-listed, so a seal that only the anchor knows shows that ours was deleted or replaced. An address cannot be listed: there
-the ids that rows of `seal_leaves` and `ledger` still name are asked for too.
+Every seal must be in every anchor as it was signed, but for the newest ones, which may be on their way. An anchor keeps
+the first seal of each number, so one that it holds otherwise, or beyond our last, shows that ours was replaced or
+deleted. A folder is listed; an address is asked for the numbers after our last one until it holds none.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from typing import Final
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.processors.auditing.chain import SealRow, read_seals
-from gatemeter.processors.sealing.anchors import Anchor, AnchorError, FolderAnchor, anchor_at, record_of_copy
+from gatemeter.processors.sealing.anchors import (
+    Anchor,
+    AnchorError,
+    FolderAnchor,
+    anchor_at,
+    name_of_number,
+    record_of_copy,
+)
 from gatemeter.processors.sealing.chain import Seal, SealsRecord, seal_of
 from gatemeter.schemas import signing
 from gatemeter.schemas.codec import CodecError
-from gatemeter.schemas.seals import HOUR_US
-from gatemeter.sinks.reports.audit import CannotCheck, Finding, listed, note, ok, query_rows, wrong
+from gatemeter.sinks.reports.audit import LISTED, CannotCheck, Finding, listed, note, ok, wrong
 
 CHECK: Final = "anchors"
 ON_THEIR_WAY_US: Final = 3_600_000_000
 """How long after its time a seal may still be missing in an anchor."""
-
-_STAGED: Final = """
-SELECT DISTINCT seal_id, toUnixTimestamp64Micro(posted_hour) AS hour_us
-FROM (SELECT seal_id, posted_hour FROM ledger UNION DISTINCT SELECT seal_id, posted_hour FROM seal_leaves)
-"""
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,17 @@ class AnchorCheck:
     def look(self) -> Iterator[Finding]:
         """What an anchor says otherwise; one finding an anchor that agrees."""
         rows = read_seals(self.client)
-        staged = {
-            str(row["seal_id"]): int(row["hour_us"]) for row in query_rows(self.client, "read ids of seals", _STAGED)
-        }
         for place in self.places:
-            anchor = anchor_at(place)
             try:
-                findings = list(self._anchor(anchor, Path(place), rows, staged))
+                findings = list(self._anchor(anchor_at(place), Path(place), rows))
             except (AnchorError, OSError) as error:
                 raise CannotCheck(str(error)) from error
             yield from findings
 
-    def _anchor(self, anchor: Anchor, place: Path, rows: list[SealRow], staged: Mapping[str, int]) -> Iterator[Finding]:
+    def _anchor(self, anchor: Anchor, place: Path, rows: list[SealRow]) -> Iterator[Finding]:
         wrongs, lacking, agreed = [], [], 0
         for row in rows:
-            text = anchor.get(f"{row.number}-{row.seal_id}.json")
+            text = anchor.get(name_of_number(row.number))
             if text is None:
                 lacking.append(row)
                 continue
@@ -67,9 +64,8 @@ class AnchorCheck:
             if problem:
                 wrongs.append(wrong(CHECK, row.name, f"{anchor.name}: {problem}"))
             agreed += not problem
-        names = _listed(place) if isinstance(anchor, FolderAnchor) else _asked(anchor, rows, staged)
-        ours = {f"{row.number}-{row.seal_id}.json" for row in rows}
-        wrongs += list(self._unknown(anchor, names - ours, rows))
+        names = _listed(place) if isinstance(anchor, FolderAnchor) else _asked(anchor, rows)
+        wrongs += list(self._unknown(anchor, names - {name_of_number(row.number) for row in rows}))
         wrongs += list(self._lacking(anchor, lacking, rows, agreed))
         yield from wrongs
         if not any(finding.result == "wrong" for finding in wrongs):
@@ -81,35 +77,34 @@ class AnchorCheck:
             record = record_of_copy(text)
         except ValueError as error:
             return str(error)
-        if record.value != row.record.value:
-            return "the copy holds another record"
-        return self._signed(record)
+        unsigned = self._signed(record)
+        if record.value == row.record.value or unsigned:
+            return unsigned
+        seal = _seal_in(record)
+        other = "another record" if seal is None else f"{seal.seal_id.hex()} as seal {seal.number}"
+        return f"the copy holds {other}, it is {row.seal_id} in the table: the chain was rewritten"
 
     def _signed(self, record: SealsRecord) -> str:
         if self.sealers is None or signing.signature_is_valid(self.sealers, record.headers, record.value):
             return ""
         return "the copy is not signed by a known sealer"
 
-    def _unknown(self, anchor: Anchor, names: set[str], rows: list[SealRow]) -> Iterator[Finding]:
-        """Copies of seals that are not in our chain. One that no known sealer signed is nobody's seal: a note."""
-        held = {row.number: row for row in rows}
+    def _unknown(self, anchor: Anchor, names: set[str]) -> Iterator[Finding]:
+        """Copies of seals that our table lacks. One that no known sealer signed is nobody's seal: a note."""
         for name in sorted(names, key=_number):
             seal = self._anchored(anchor, name)
             if seal is None:
                 yield note(CHECK, name, f"{anchor.name}: holds no seal of a known sealer")
                 continue
-            ours = held.get(seal.number)
-            said = "is not in the table seals: it was deleted" if ours is None else f"is {ours.seal_id} in the table"
-            what = f"{anchor.name} holds {seal.seal_id.hex()}; seal {seal.number} {said}: the chain was rewritten"
-            yield wrong(CHECK, f"seal {seal.number}", what if ours else what.removesuffix(": the chain was rewritten"))
+            said = f"seal {seal.number} is not in the table seals: it was deleted"
+            yield wrong(CHECK, f"seal {seal.number}", f"{anchor.name} holds {seal.seal_id.hex()}; {said}")
 
     def _anchored(self, anchor: Anchor, name: str) -> Seal | None:
-        text = anchor.get(name)
         try:
-            record = record_of_copy(text or b"")
-            return None if self._signed(record) else seal_of(record)
-        except (ValueError, KeyError, TypeError, CodecError):
+            record = record_of_copy(anchor.get(name) or b"")
+        except ValueError:
             return None
+        return None if self._signed(record) else _seal_in(record)
 
     def _lacking(self, anchor: Anchor, lacking: list[SealRow], rows: list[SealRow], agreed: int) -> Iterator[Finding]:
         if not lacking:
@@ -133,24 +128,28 @@ def _sealed_at(row: SealRow) -> int:
 
 
 def _listed(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*-*.json") if not path.name.startswith(".")}
+    return {path.name for path in folder.glob("*.json") if not path.name.startswith(".")}
 
 
-def _asked(anchor: Anchor, rows: list[SealRow], staged: Mapping[str, int]) -> set[str]:
-    """Names that an address may hold although the table does not know them: by the ids that other tables name.
+def _asked(anchor: Anchor, rows: list[SealRow]) -> set[str]:
+    """Names after our last seal that an address holds: copied in order, so that the first gap ends them."""
+    found: set[str] = set()
+    number = rows[-1].number + 1 if rows else 0
+    while anchor.get(name_of_number(number)) is not None:
+        found.add(name_of_number(number))
+        number += 1
+        if len(found) == LISTED:
+            break  # an address that answers anything
+    return found
 
-    Hours are sealed one after the other, so the hour says the number.
-    """
-    known = {row.seal_id for row in rows}
-    first_us = min(staged.values(), default=0)
-    names = (
-        f"{(hour_us - first_us) // HOUR_US}-{seal_id}.json"
-        for seal_id, hour_us in staged.items()
-        if seal_id not in known
-    )
-    return {name for name in names if anchor.get(name) is not None}
+
+def _seal_in(record: SealsRecord) -> Seal | None:
+    try:
+        return seal_of(record)
+    except (KeyError, TypeError, CodecError):
+        return None
 
 
 def _number(name: str) -> int:
-    text = name.split("-", 1)[0]
+    text = name.removesuffix(".json")
     return int(text) if text.isdigit() else -1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,11 @@ import pytest
 from gatemeter.processors.sealing.anchors import (
     Anchor,
     AnchorError,
+    UrlAnchor,
     anchor_at,
     anchor_name,
     anchor_seals,
+    anchor_text,
     record_of_copy,
 )
 from gatemeter.processors.sealing.chain import Chain, Seal
@@ -29,7 +33,7 @@ def chain(count: int) -> list[Seal]:
 
 
 class Objects(BaseHTTPRequestHandler):
-    """An object store of a test."""
+    """An object store of a test; it takes and gives what it is asked for."""
 
     kept: dict[str, bytes]
 
@@ -51,18 +55,27 @@ class Objects(BaseHTTPRequestHandler):
         """Silent."""
 
 
+@contextmanager
+def serving(how: type[Objects]) -> Iterator[str]:
+    """The address of a store of that kind."""
+    handler = type("Kept", (how,), {"kept": {}})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/seals/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.fixture(params=["folder", "address"])
 def anchor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Anchor]:
     if request.param == "folder":
         yield anchor_at(str(tmp_path / "worm"))
         return
-    handler = type("Kept", (Objects,), {"kept": {}})
-    with HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield anchor_at(f"http://127.0.0.1:{server.server_port}/seals/")
-        server.shutdown()
-        thread.join()
+    with serving(Objects) as url:
+        yield anchor_at(url)
 
 
 def test_seals_are_copied_once_and_what_was_missed_later(anchor: Anchor) -> None:
@@ -77,9 +90,9 @@ def test_seals_are_copied_once_and_what_was_missed_later(anchor: Anchor) -> None
 
 
 def test_what_is_there_is_never_written_over(anchor: Anchor) -> None:
-    anchor.put("0-x.json", b"first")
-    anchor.put("0-x.json", b"second")
-    assert anchor.get("0-x.json") == b"first"
+    anchor.put("0.json", b"first")
+    anchor.put("0.json", b"second")
+    assert anchor.get("0.json") == b"first"
     with pytest.raises(ValueError, match="not the copy of a seal"):
         record_of_copy(b"first")
 
@@ -87,6 +100,84 @@ def test_what_is_there_is_never_written_over(anchor: Anchor) -> None:
 def test_an_anchor_that_is_away_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(AnchorError, match=f"anchor {tmp_path}/file/in: "):
-        anchor_at(str(tmp_path / "file" / "in")).put("0-x.json", b"")
-    with pytest.raises(AnchorError, match=r"anchor http://127\.0\.0\.1:1: GET 0-x\.json"):
-        anchor_at("http://127.0.0.1:1").get("0-x.json")
+        anchor_at(str(tmp_path / "file" / "in")).put("0.json", b"")
+    with pytest.raises(AnchorError, match=r"anchor http://127\.0\.0\.1:1: GET 0\.json"):
+        anchor_at("http://127.0.0.1:1").get("0.json")
+
+
+class Broken(Objects):
+    """Fails in the way that the path names."""
+
+    def do_GET(self) -> None:
+        how = self.path.split("/")[1]
+        if how == "refuses":
+            self.send_error(503, "too busy")
+        elif how == "hides":
+            self.send_error(403, "no such key, or not yours")
+        elif how == "breaks-off":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"half")
+            self.close_connection = True
+        elif how == "babbles":
+            self.wfile.write(b"what is HTTP?\r\n\r\n")
+            self.close_connection = True
+        elif how == "hangs":
+            type(self).gate.wait(60)
+        else:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>please log in</html>")
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(201)  # and keeps nothing
+        self.end_headers()
+
+    gate = threading.Event()
+
+
+@pytest.fixture
+def broken() -> Iterator[str]:
+    Broken.gate.clear()
+    with serving(Broken) as url:
+        yield url.removesuffix("seals/")
+        Broken.gate.set()
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("refuses", "GET 1.json: 503 too busy"),
+        ("breaks-off", "GET 1.json: IncompleteRead"),
+        ("babbles", "GET 1.json: what is HTTP?"),
+        ("hangs", "GET 1.json: timed out"),
+        ("answers-all", "1.json: not the copy of a seal"),
+        ("hides", "0.json: it took the copy and does not hold it"),
+    ],
+)
+def test_an_address_that_fails_is_named_in_one_line_and_nothing_counts_as_copied(
+    broken: str, how: str, says: str
+) -> None:
+    anchor = UrlAnchor(f"{broken}{how}", timeout_seconds=0.5)
+    with pytest.raises(AnchorError) as failed:
+        anchor_seals(anchor, chain(2))
+    assert str(failed.value).startswith(f"anchor {broken}{how}: {says}")
+    assert "\n" not in str(failed.value)
+
+
+@pytest.mark.parametrize("url", ["http:///seals", "https://store/seals?token=x", "https://store/seals#a", "http://ü/"])
+def test_an_address_to_which_no_name_can_be_added_is_refused(url: str) -> None:
+    with pytest.raises(AnchorError, match="must be http"):
+        anchor_at(url)
+
+
+def test_of_each_number_the_first_seal_stays_and_another_one_is_an_error(anchor: Anchor) -> None:
+    """As when the chain was rewritten by somebody who has the sealer's key, and the sealer goes on."""
+    first, other = chain(1), chain(1)
+    assert anchor_seals(anchor, first) == 1
+    forged = replace(other[0], value=b"another record", seal_id=bytes(32))
+    with pytest.raises(AnchorError, match=rf"0\.json is the copy of another seal than {'0' * 64}: run gatemeter audit"):
+        anchor_seals(anchor, [forged])
+    assert anchor.get("0.json") == anchor_text(first[0])
