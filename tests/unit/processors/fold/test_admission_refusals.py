@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -54,12 +55,15 @@ def _expect_refusal(reason: str, columnar: bool, headers: Callable[[bytes], Head
     log.control(view)
     gateway = Gateway(log)
     value = gateway.value(gateway.bodies([response("r1", 0)]), 0, 0, **envelope)
-    log.append(value, headers(value), 1)
+    refused = log.append(value, headers(value), 1)
     gateway.send([response("r2", 2)], 2)
     outputs = run(new_fold({1: view}, columnar=columnar), log.records)
     tables = collapse(outputs)
     assert [(row["offset"], row["event_index"], row["reason"]) for row in tables["quarantine"].values()] == [
         (1, -1, reason)
     ]
+    (row,) = tables["quarantine"].values()
+    assert (row["raw"], row["key"]) == (value, refused.key)
+    assert json.loads(row["headers"]) == [[name, content.hex()] for name, content in refused.headers]
     assert [row["request_id"] for row in tables["usage_facts"].values()] == ["r2"]
     assert_conserved(outputs[-1].checkpoint)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from gatemeter.processors.sealing.anchors import (
     record_of_copy,
 )
 from gatemeter.processors.sealing.chain import Chain, Seal
+from support.object_store import Objects, serving
 from support.seals import OPERATOR, SEALER, record, seal_datum
 
 
@@ -32,49 +31,12 @@ def chain(count: int) -> list[Seal]:
     return made.seals
 
 
-class Objects(BaseHTTPRequestHandler):
-    """An object store of a test; it takes and gives what it is asked for."""
-
-    kept: dict[str, bytes]
-
-    def do_GET(self) -> None:
-        found = self.kept.get(self.path)
-        self.send_response(200 if found is not None else 404)
-        self.end_headers()
-        self.wfile.write(found or b"")
-
-    def do_PUT(self) -> None:
-        text = self.rfile.read(int(self.headers["Content-Length"]))
-        taken = self.path in self.kept and self.headers["If-None-Match"] == "*"
-        if not taken:
-            self.kept[self.path] = text
-        self.send_response(412 if taken else 201)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Silent."""
-
-
-@contextmanager
-def serving(how: type[Objects]) -> Iterator[str]:
-    """The address of a store of that kind."""
-    handler = type("Kept", (how,), {"kept": {}})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/seals/"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture(params=["folder", "address"])
 def anchor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Anchor]:
     if request.param == "folder":
         yield anchor_at(str(tmp_path / "worm"))
         return
-    with serving(Objects) as url:
+    with serving() as url:
         yield anchor_at(url)
 
 
