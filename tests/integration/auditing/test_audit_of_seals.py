@@ -12,6 +12,7 @@ from gatemeter.schemas.signing import OperatorKey
 from gatemeter.sinks.reports import completeness, conservation, windows
 from gatemeter.sinks.reports.audit import Result
 from support.audited import Audited
+from support.object_store import serving
 from support.seals import SEALER
 
 SEALED = (chain.CHECK, sealed.LEAVES, sealed.LEDGER, anchored.CHECK)
@@ -177,6 +178,36 @@ def test_a_chain_rewritten_with_the_sealers_key_is_found_by_the_anchor(audited: 
     assert found.keys() == {anchored.CHECK}
     assert found[anchored.CHECK].startswith("seal 0: ")
     assert found[anchored.CHECK].endswith("in the table: the chain was rewritten")
+
+
+def copies(audited: Audited) -> dict[str, bytes]:
+    """What the anchor holds, by name."""
+    return {path.name: path.read_bytes() for path in (audited.spine.folder / "anchor").glob("*.json")}
+
+
+def test_an_address_is_compared_as_a_folder_although_it_cannot_be_listed(audited: Audited) -> None:
+    with serving(kept=copies(audited)) as url:
+        assert whats(audited, anchored.CHECK, anchors=(url,)) == {}
+        number, seal_id = last(audited)
+        for table in ("seals", "ledger", "seal_leaves"):
+            audited.delete(table, f"seal_id = '{seal_id}'")
+        audited.rewrite_topic([record for record in audited.records() if seal_of(record).number != number])
+        found = whats(audited, *SEALED, anchors=(url,))
+        assert f"seal {number} is not in the table seals: it was deleted" in found.pop(anchored.CHECK)
+        assert found == {}
+        rewritten(audited, SEALER)
+        found = whats(audited, *SEALED, anchors=(url,))
+        assert found[anchored.CHECK].startswith("seal 0: ")
+        assert found[anchored.CHECK].endswith("in the table: the chain was rewritten")
+
+
+def test_an_address_that_does_not_answer_leaves_the_check_undone(audited: Audited) -> None:
+    with serving() as url:
+        pass  # nobody listens there any more
+    result = audited.audit(anchors=(url,))
+    (finding,) = [each for each in result.findings if each.check == anchored.CHECK]
+    assert (finding.result, result.exit_code) == (Result.UNCHECKED, 2)
+    assert finding.what.startswith(f"anchor {url.rstrip('/')}: GET 0.json: ")
 
 
 def test_a_seal_changed_in_the_table_or_the_topic_is_named(audited: Audited) -> None:

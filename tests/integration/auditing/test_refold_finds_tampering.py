@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from gatemeter.processors.auditing import refold
 from gatemeter.sinks.reports.audit import Finding, Result
 from support.audited import Audited
@@ -154,3 +156,18 @@ def test_a_checkpoint_that_was_changed_is_named(audited: Audited) -> None:
     assert found.scope.endswith("[1]")
     assert "ingest_batches: the checkpoint at offset " in found.what
     assert "was changed: events_admitted " in found.what
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("heartbeat_sequence = 0", "announced sequences up to"),
+        ("dropped = dropped + 7", "said it dropped 0 in the log, 7 in the table"),
+        ("closed = NOT closed", "said it was closed:"),
+    ],
+)
+def test_what_gateways_announced_cannot_be_changed_unseen(audited: Audited, change: str, says: str) -> None:
+    """Else an event that never came could be hidden from completeness."""
+    audited.change("gateway_epochs", change, "1")
+    found = [finding.what for finding in audited.wrong(refold.CHECK)]
+    assert any(what.startswith("gateway_epochs: litellm ") and says in what for what in found), found

@@ -18,6 +18,7 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.processors.admission import Trust
+from gatemeter.processors.auditing.announced import Announcements
 from gatemeter.processors.auditing.comparing import KEPT, Comparison, Difference, Kept
 from gatemeter.processors.auditing.logs import Kafka, LogReader
 from gatemeter.processors.fold.state import Totals
@@ -132,6 +133,7 @@ class _Partition:
         self._name = f"{refold.topic}[{self._partition}]"
         self._asked = {"topic": refold.topic, "partition": self._partition}
         self._comparisons = [Comparison(kept) for kept in KEPT]
+        self._announced = Announcements()
         self._checkpoint: dict[str, Any] | None = None
 
     def look(self) -> Iterator[Finding]:
@@ -155,8 +157,16 @@ class _Partition:
         try:
             self._fold_to(fold, first, newest["next_offset"])
             differences = self._settled(fold)
+            announced = list(
+                self._announced.differences(
+                    self._refold.client, self._asked, fold.next_offset, whole=resume is None and self._is_newest(fold)
+                )
+            )
         except FoldStopped as error:
             raise CannotCheck(f"{self._name}: {error}") from error
+        if announced:
+            more = f" (and {len(announced) - 1} more)" if len(announced) > 1 else ""
+            yield wrong(CHECK, self._name, announced[0] + more, announced=listed(announced))
         yield from self._findings(differences, first, fold.next_offset)
         at_end = self._row("AND next_offset = {end:Int64}", end=fold.next_offset)
         if at_end is not None:
@@ -169,6 +179,11 @@ class _Partition:
             return 0, None
         resume = self._row("AND replay_from >= {earliest:Int64} ORDER BY next_offset", earliest=earliest)
         return None if resume is None else (resume["next_offset"], resume)
+
+    def _is_newest(self, fold: PartitionFold) -> bool:
+        """Whether no worker has gone on meanwhile: a run of records may reach beyond what was folded here."""
+        newest = self._row("ORDER BY next_offset DESC")
+        return newest is not None and newest["next_offset"] <= fold.next_offset
 
     def _row(self, rest: str, **asked: Any) -> dict[str, Any] | None:
         query = f"{_CHECKPOINT} WHERE {_OF_PARTITION} {rest} LIMIT 1"
@@ -192,6 +207,8 @@ class _Partition:
             output = fold.fold(records)
             output.complete(lambda offset: self._folding.record_at(self._refold.topic, self._partition, offset))
             block.take(records, output.tables)
+            if "gateway_epochs" in output.tables:
+                self._announced.take(output.tables["gateway_epochs"])
             self._checkpoint = output.checkpoint
             if block.rows >= self._refold.block_rows or block.size >= BLOCK_BYTES:
                 self._compare(block)
