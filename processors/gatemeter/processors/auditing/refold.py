@@ -157,11 +157,7 @@ class _Partition:
         try:
             self._fold_to(fold, first, newest["next_offset"])
             differences = self._settled(fold)
-            announced = list(
-                self._announced.differences(
-                    self._refold.client, self._asked, fold.next_offset, whole=resume is None and self._is_newest(fold)
-                )
-            )
+            announced = self._announced_otherwise(fold, whole=resume is None)
         except FoldStopped as error:
             raise CannotCheck(f"{self._name}: {error}") from error
         if announced:
@@ -179,6 +175,16 @@ class _Partition:
             return 0, None
         resume = self._row("AND replay_from >= {earliest:Int64} ORDER BY next_offset", earliest=earliest)
         return None if resume is None else (resume["next_offset"], resume)
+
+    def _announced_otherwise(self, fold: PartitionFold, *, whole: bool) -> list[str]:
+        """What is still so after a pause: a worker may have written a run whose checkpoint comes a moment later."""
+        for _ in range(2):
+            known = whole and self._is_newest(fold)
+            found = list(self._announced.differences(self._refold.client, self._asked, fold.next_offset, whole=known))
+            if not found:
+                break
+            time.sleep(PAUSE.total_seconds())
+        return found
 
     def _is_newest(self, fold: PartitionFold) -> bool:
         """Whether no worker has gone on meanwhile: a run of records may reach beyond what was folded here."""
