@@ -204,10 +204,10 @@ def test_an_address_is_compared_as_a_folder_although_it_cannot_be_listed(audited
 def test_an_address_that_does_not_answer_leaves_the_check_undone(audited: Audited) -> None:
     with serving() as url:
         pass  # nobody listens there any more
-    result = audited.audit(anchors=(url,))
-    (finding,) = [each for each in result.findings if each.check == anchored.CHECK]
+    result = audited.audit(anchored.CHECK, anchors=(url,))
+    (finding,) = result.findings
     assert (finding.result, result.exit_code) == (Result.UNCHECKED, 2)
-    assert finding.what.startswith(f"anchor {url.rstrip('/')}: GET 0.json: ")
+    assert finding.what.startswith(f"could not be checked: anchor {url.rstrip('/')}: GET 0.json: ")
 
 
 def test_a_seal_changed_in_the_table_or_the_topic_is_named(audited: Audited) -> None:
