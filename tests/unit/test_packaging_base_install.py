@@ -35,6 +35,7 @@ def run(code: str, blocked: tuple[str, ...]) -> subprocess.CompletedProcess[str]
     "code",
     [
         "import gatemeter.producers, gatemeter.schemas.codec",
+        "import gatemeter.producers.hooks.asgi",
         "from gatemeter.cli.main import app; app(['--help'])",
         "from gatemeter.cli.main import app; app(['emit', '--help'])",
         "from gatemeter.cli.main import app; app(['verify-proof', '--help'])",
