@@ -75,6 +75,7 @@ def test_a_command_without_its_extra_says_the_cure_in_one_line(
         ("gatemeter.processors.partition", PROCESSORS, "processors"),
         ("gatemeter.sinks.local.server", LOCAL, "local"),
         ("gatemeter.cli.embedded.system", LOCAL, "local"),
+        ("gatemeter.producers.hooks.httpx", ("httpx2",), "httpx"),
     ],
 )
 def test_an_import_without_its_extra_says_the_cure(module: str, blocked: tuple[str, ...], extra: str) -> None:

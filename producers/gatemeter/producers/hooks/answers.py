@@ -109,11 +109,15 @@ class AnswerReader:
         self._body.clear()
         return _array(self._shape, body) if body.lstrip()[:1] == b"[" else normalise(self._shape, body)
 
+    def has_said_end(self, usage: Usage | None) -> bool:
+        """Whether a stream has told its end itself: by its end mark, or the last word on usage."""
+        return self.is_stream and (self._has_end_mark or (usage is not None and usage.final))
+
     def is_cut(self, usage: Usage | None) -> bool:
         """Whether a stream stopped without any sign of its end: no last word on usage, no end mark, no reason."""
         if not self.is_stream or self.why_unread is not None or usage is None:
             return False
-        return not (usage.final or self._has_end_mark or usage.finish_reason)
+        return not (self.has_said_end(usage) or usage.finish_reason)
 
 
 def _array(shape: str, body: bytes) -> Usage | None:

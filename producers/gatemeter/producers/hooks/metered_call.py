@@ -170,7 +170,8 @@ class MeteredCall:
     def end(self, status: Status, *, is_complete: bool) -> None:
         """The attempt is over: publishes the RESPONSE, once. `is_complete`: the whole answer passed.
 
-        `ok` becomes `error` or `timeout` where the HTTP status, or the stream itself, says so.
+        `ok` becomes `error` or `timeout` where the HTTP status, or the stream itself, says so; `cancelled` becomes `ok`
+        where a stream had told its end before.
         """
         if self.has_ended or not self.has_begun:
             return
@@ -206,11 +207,15 @@ class MeteredCall:
         return usage
 
     def _judged(self, status: Status, usage: Usage | None) -> Status:
-        if status != "ok":
-            return status
         if self._http_status in TIMEOUT_STATUSES:
             return "timeout"
-        if self._http_status is None or self._http_status >= 400:
+        if self._http_status is not None and self._http_status >= 400:
+            return "error"  # also where nobody reads the rest: clients that retry do not
+        if status == "cancelled" and self._reader is not None and self._reader.has_said_end(usage):
+            status = "ok"  # clients close the connection when they have read the end mark
+        if status != "ok":
+            return status
+        if self._http_status is None:
             return "error"
         has_failed = self._reader is not None and (self._reader.has_error or self._reader.is_cut(usage))
         return "error" if has_failed else "ok"

@@ -155,6 +155,9 @@ async def test_every_chunk_is_forwarded_before_it_is_read(monkeypatch: pytest.Mo
         def is_cut(self, usage: object) -> bool:
             return False
 
+        def has_said_end(self, usage: object) -> bool:
+            return False
+
     monkeypatch.setattr("gatemeter.producers.hooks.metered_call.AnswerReader", Reader)
     await call(Provider(stream(STREAM)), client)
     assert order == [(2 + number, chunk) for number, chunk in enumerate([*STREAM, b""])]
@@ -170,6 +173,12 @@ async def test_a_client_that_leaves_cancels_and_what_was_said_is_a_lower_bound()
     emitter, _ = await call(Provider(stream([start]), after=wait_for_disconnect), client, path="/v1/messages")
     assert Expected.of(emitter.only) == Expected("cancelled", "missing", 9)
     assert emitter.only.delivered is None
+
+
+async def test_a_client_that_leaves_after_the_end_mark_has_its_answer() -> None:
+    client = Client(json.dumps(ASKED).encode(), leaves=True)
+    emitter, _ = await call(Provider(stream(STREAM), after=wait_for_disconnect), client)
+    assert Expected.of(emitter.only) == Expected("ok", "reported", 12, 3)
 
 
 async def test_a_client_that_the_server_says_has_gone_cancels() -> None:
