@@ -1,0 +1,104 @@
+"""A provider on loopback that answers, fails, stalls and cuts, as the model asked for says; keeps a log of attempts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from types import TracebackType
+
+from aiohttp import web
+
+from support.hooks import CHAT, STREAM, event_of
+
+MESSAGE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude-served",
+    "content": [{"type": "text", "text": "planted answer"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 9, "output_tokens": 4},
+}
+_START = {"type": "message_start", "message": {**MESSAGE, "content": [], "stop_reason": None}}
+_DELTA = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 4}}
+MESSAGE_STREAM = [
+    f"event: {part['type']}\n".encode() + event_of(part) for part in (_START, _DELTA, {"type": "message_stop"})
+]
+
+
+class StubProvider:
+    """Runs in a thread of its own while the block runs.
+
+    Models: `ok`; `flaky` fails twice, then answers; `stalls` says nothing; `cut` and `hangs` stream one part, then cut
+    the connection or say nothing more.
+    """
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, str]] = []
+        self._failures = 0
+        self._loop = asyncio.new_event_loop()
+        self._runner: web.AppRunner | None = None
+        self._thread = threading.Thread(target=self._loop.run_forever, name="stub-provider")
+        self.url = ""
+
+    async def _start(self) -> None:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/messages", self._messages)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def _stop(self) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, CHAT, STREAM)
+
+    async def _messages(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, MESSAGE, MESSAGE_STREAM)
+
+    async def _answer(self, request: web.Request, whole: object, parts: list[bytes]) -> web.StreamResponse:
+        asked = json.loads(await request.read())
+        self.log.append((request.path, asked["model"]))
+        if asked["model"] == "flaky" and self._failures < 2:
+            self._failures += 1
+            return web.json_response({"error": {"message": "overloaded"}}, status=500)
+        self._failures = 0
+        if asked["model"] == "stalls":
+            await asyncio.sleep(60)
+        if not asked.get("stream"):
+            return web.json_response(whole)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        unfinished = asked["model"] in ("cut", "hangs")
+        for part in parts[:1] if unfinished else parts:
+            await response.write(part)
+        if asked["model"] == "hangs":
+            await asyncio.sleep(60)
+        if asked["model"] == "cut":
+            assert request.transport is not None
+            request.transport.close()
+        return response
+
+    def __enter__(self) -> StubProvider:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(30)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
