@@ -40,6 +40,7 @@ class ConsumerBounds:
         self._asked.add(tp)
         if self._round is None:
             self._round = asyncio.create_task(self._ask())
+            self._round.add_done_callback(_heard)
         found = await asyncio.shield(self._round)
         return found[tp]
 
@@ -49,3 +50,9 @@ class ConsumerBounds:
         earliest = await self._consumer().earliest_offsets(*asked)
         end = await self._consumer().highwaters(*asked)
         return {tp: (earliest[tp], end[tp]) for tp in asked}
+
+
+def _heard(asked: asyncio.Task[_Bounds]) -> None:
+    """Who waits gets the error. Where a worker stops nobody does, and asyncio would print it below the last line."""
+    if not asked.cancelled():
+        asked.exception()

@@ -319,6 +319,28 @@ def test_trace_27_another_start_beyond_the_horizon_is_one_charge_and_one_excepti
     assert len(hours.ledger()) == 1
 
 
+def test_a_sealer_that_dies_while_it_copies_a_seal_loses_none_of_its_exceptions(hours: Hours) -> None:
+    """Whoever finds the row in `seals` copies nothing of that seal again: the exceptions must be there before."""
+    hours.usage(fact("r"))
+    hours.over(0)
+    hours.seal()
+    hours.usage(fact("r", response_hash="other", version=(1 << 63) - 1, posted=1))
+    hours.over(1)
+
+    class DiesWhenTheSealIsCopied(Mortal):
+        def write(self, table: str, rows: Any) -> None:
+            super().write(table, rows)
+            if table == "seals":
+                raise Crash
+
+    with pytest.raises(Crash):
+        hours.sealer(sink=DiesWhenTheSealIsCopied(hours.sink, hours.topic, 1000, applied=True)).run()
+    assert [seal.number for seal in hours.topic.chain().seals] == [0, 1]
+    hours.seal()
+    kinds = hours.rows("SELECT kind FROM exceptions FINAL ORDER BY event_index")
+    assert [row["kind"] for row in kinds] == ["start_mismatch", "content_conflict"]
+
+
 def test_corrections_that_are_not_sealed_do_not_count_and_sealed_ones_do_in_open_requests_too(hours: Hours) -> None:
     hours.usage(fact("r"))
     hours.over(0)
