@@ -102,7 +102,7 @@ def window(**changes: Any) -> dict[str, Any]:
 
 def of_decision(**changes: Any) -> dict[str, Any]:
     row = {"purpose": "policy_evaluation", "policy_id": "pii", "outcome": "allow", "decisions": 1, "attempts": 0}
-    nothing = dict.fromkeys(("input_tokens", "output_tokens", "token_cost"), 0)
+    nothing = dict.fromkeys(("input_tokens", "output_tokens", "list_cost", "provider_cost", "token_cost"), 0)
     named = {"provider": "", "model": "", "evidence_grade": "", "usage_source": "", **nothing}
     return window(**row, **named, policy_cost=5, markup=1, charge=6, **changes)
 
