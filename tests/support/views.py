@@ -15,6 +15,7 @@ from gatemeter.processors.metadata.views import (
     Entry,
     Gateway,
     GatewayKey,
+    Identity,
     Parameters,
     Plan,
     PolicyPrice,
@@ -87,6 +88,21 @@ class ViewBuilder:
         )
         self._entries.append(entry)
         return self
+
+    def identity(
+        self,
+        kind: str,
+        identity_id: str,
+        tenant_id: str = "acme",
+        *,
+        owner: str = "team",
+        from_us: int = 0,
+        to_us: int | None = None,
+        **values: Any,
+    ) -> ViewBuilder:
+        """A registered app, workload or credential."""
+        dates = {"effective_from_us": from_us, "effective_to_us": to_us}
+        return self.add(Identity(kind, identity_id, tenant_id, owner, **values, **dates))
 
     def rate(
         self,

@@ -12,6 +12,7 @@ from gatemeter.processors.explaining.lines import Line, Savings
 from gatemeter.processors.explaining.reckoning import PolicySource, Reckoned
 from gatemeter.processors.explaining.standing import CorrectionApplied
 from gatemeter.processors.explaining.terms import RateSource
+from gatemeter.processors.metadata.identities import Identity
 from gatemeter.processors.sealing.hours import utc
 from gatemeter.schemas.tables import BUCKETS, METERS, TABLES
 from gatemeter.sinks.reports.money import text_of
@@ -238,11 +239,25 @@ def _correction(correction: CorrectionApplied) -> dict[str, Any]:
 def _path(path: Path) -> dict[str, Any]:
     return {
         "attribution": path.attribution,
+        "found_by": path.found_by,
+        "note": path.note,
         **path.steps,
         "tenant_name": path.tenant_name,
         "tenant_effective_from": _time(path.tenant_from_us),
         "tenant_effective_to": _time(path.tenant_to_us),
+        "identities": [_identity(identity) for identity in path.identities],
         "corrected": path.corrected,
+    }
+
+
+def _identity(identity: Identity) -> dict[str, Any]:
+    life = ("issued_at", "rotated_at", "expires_at", "offboarded_at", "effective_from", "effective_to")
+    return {
+        **{
+            name: getattr(identity, name)
+            for name in ("kind", "identity_id", "tenant_id", "app_id", "workload_id", "owner")
+        },
+        **{name: _time(getattr(identity, f"{name}_us")) for name in life},
     }
 
 

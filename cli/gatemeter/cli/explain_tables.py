@@ -19,6 +19,7 @@ from gatemeter.processors.explaining.reckoning import PolicySource, Reckoned
 from gatemeter.processors.explaining.terms import RateSource
 from gatemeter.processors.explaining.wording import percent
 from gatemeter.processors.metadata.entries import Dated
+from gatemeter.processors.metadata.identities import Identity
 from gatemeter.processors.sealing.hours import utc
 from gatemeter.sinks.reports.requests import RequestRows, Row
 
@@ -248,7 +249,25 @@ def _paths(paths: Sequence[Path]) -> Iterator[RenderableType]:
             name = f"{path.tenant_name}, " if path.tenant_name else ""
             dates = Dated(effective_from_us=path.tenant_from_us, effective_to_us=path.tenant_to_us)
             told.append(f"tenant's record: {name}{_dates(dates)}")
+        if path.found_by not in ("", "tenant"):
+            told.append(f"no tenant was named: it is that of the verified, registered {path.found_by}")
+        for identity in path.identities:
+            said = [f"of {identity.tenant_id}", f"owner {identity.owner}", *life_of(identity)]
+            told.append(f"{identity.kind} {identity.identity_id}: {', '.join(said)}")
+        if path.note and path.found_by:
+            told.append(f"{path.note.replace('_', ' ')}: charged all the same, and an exception")
         yield _bullets(told)
+
+
+def life_of(identity: Identity) -> list[str]:
+    """When a registered identity was issued, rotated, expires, was offboarded: what is known of it, in words."""
+    life = {
+        "issued": identity.issued_at_us,
+        "rotated": identity.rotated_at_us,
+        "expires": identity.expires_at_us,
+        "offboarded": identity.offboarded_at_us,
+    }
+    return [f"{what} {utc(at_us)}" for what, at_us in life.items() if at_us is not None]
 
 
 def _booked(rows: RequestRows) -> Iterator[RenderableType]:

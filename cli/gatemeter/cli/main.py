@@ -34,6 +34,8 @@ COMMANDS: Final = (
     Command("topics accept-gap", "gatemeter.cli.gaps:topics_accept_gap", "processors", "Go on where a log was cut."),
     Command("migrate", "gatemeter.cli.migrate:migrate", "sinks", "Bring ClickHouse's tables and views up to date."),
     Command("tenants apply", "gatemeter.cli.tenants:tenants_apply", "processors", "Put a tenants file in force."),
+    Command("tenants list", "gatemeter.cli.tenants_list:tenants_list", "processors", "List tenants and their place."),
+    Command("tenants show", "gatemeter.cli.tenants_list:tenants_show", "processors", "Show a tenant and its registry."),
     Command("rates build", "gatemeter.cli.rates:rates_build", "processors", "Build a rate card from a rates file."),
     Command("rates apply", "gatemeter.cli.rates:rates_apply", "processors", "Put a rate card in force."),
     Command("rates diff", "gatemeter.cli.rates_diff:rates_diff", "processors", "Show what two cards say differently."),

@@ -21,6 +21,7 @@ from gatemeter.cli.operator_options import (
     one_line_errors,
     report,
 )
+from gatemeter.processors.metadata.registryfile import check_tenants_exist
 from gatemeter.processors.metadata.tenantsfile import check_plans_exist, read_tenants_file
 from gatemeter.schemas.partitions import EVENTS_TOPIC, METADATA_TOPIC
 
@@ -44,5 +45,7 @@ def tenants_apply(
     """
     drafts = read_tenants_file(file)
     connection = connect(bootstrap, operator_key, operator_keys, kafka_config, events_topic, metadata_topic)
-    check_plans_exist(file.name, drafts, connection.view())
+    current = connection.view()
+    check_plans_exist(file.name, drafts, current)
+    check_tenants_exist(file.name, drafts, current)
     report(connection.apply(drafts, reason))

@@ -44,6 +44,8 @@ _WHO = (
     ("identity_source", "string"),
     ("evidence_grade", "string"),  # A or B
     ("attribution", "string"),  # attributed, unattributed
+    ("attribution_path", "string"),  # tenant, credential, workload: by what the tenant was found; '' where unattributed
+    ("attribution_note", "string"),  # why unattributed, or what is odd about a registered identity
     ("cost_centre", "string"),
     ("business_unit", "string"),
     ("organisation", "string"),

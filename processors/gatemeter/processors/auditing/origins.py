@@ -1,6 +1,7 @@
 """A fact against the gateway's own record: which of the columns that the gateway said differ, while Kafka still has it.
 
-What the fold adds (prices, attribution, provenance) is not in the record: that is the re-fold's to compare.
+What the fold adds (prices, provenance, attribution, also the tenant and app of a registered identity) is not in the
+record: that is the re-fold's to compare.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ _FACT: Final = {
     " AND decision_id = {request:String} AND content_hash = {hash:String}",
 }
 _NOT_SAID: Final = frozenset({"content_hash", "gateway_id"})
+_GIVEN: Final = frozenset({"tenant_id", "app_id"})
+"""What a registered identity may give where the event says nothing."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -63,6 +66,8 @@ def differences(fact: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, 
         if name not in fact or name in _NOT_SAID:
             continue
         now = _plain(fact[name])
+        if not said and name in _GIVEN:
+            continue
         if now != said and not (said is None and (now is None or isinstance(now, str))):
             found[name] = (said, now)
     return found

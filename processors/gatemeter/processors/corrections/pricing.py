@@ -13,6 +13,7 @@ from typing import Final
 from gatemeter.processors.corrections.rows import AMOUNTS, CorrectionError
 from gatemeter.processors.corrections.truths import Truth, amounts_of
 from gatemeter.processors.fold.facts import find_rate
+from gatemeter.processors.metadata.attributing import who_of
 from gatemeter.processors.metadata.log import MetadataLog, NeedsMetadata
 from gatemeter.processors.metadata.views import Attribution, Plan, PolicyPrice, Rate, RateCard, View, build_view
 from gatemeter.processors.metadata.views import Entry as ViewEntry
@@ -132,7 +133,7 @@ class Pricer:
 
     def _attribution(self, truth: Truth, view: View) -> Attribution:
         fact = truth.fact
-        applied = view.attribution(fact["tenant_id"], fact["app_id"], fact["request_started_at"])
+        applied = view.attribution_of(who_of(fact), fact["request_started_at"])
         if self._plans is None or applied.attribution != "attributed":
             return applied
         return replace(applied, plan=self._plans.of(truth, applied, view))

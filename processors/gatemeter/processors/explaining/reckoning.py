@@ -26,6 +26,7 @@ from gatemeter.processors.explaining.attribution import PlanApplied, plan_of
 from gatemeter.processors.explaining.lines import Line, Savings, Tier, decision_lines, usage_lines
 from gatemeter.processors.explaining.reasons import why_no_policy_price, why_no_price, why_no_rate
 from gatemeter.processors.explaining.terms import RateSource, Terms, matched_model, rate_of
+from gatemeter.processors.metadata.attributing import who_of
 from gatemeter.processors.metadata.entries import INTERNAL, Dated
 from gatemeter.processors.metadata.views import Attribution, PolicyPrice, Rate, RateTier, View
 from gatemeter.processors.pricing.components import (
@@ -44,7 +45,7 @@ from gatemeter.processors.pricing.components import (
 from gatemeter.schemas.tables import INPUT_BUCKETS, OUTPUT_BUCKETS
 from gatemeter.sinks.reports.money import text_of
 
-_TERMS = ("attribution", "cost_centre", "business_unit", "organisation")
+_TERMS = ("attribution", "attribution_note", "cost_centre", "business_unit", "organisation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class _Priced:
 def reckon_usage(fact: Mapping[str, Any], terms: Terms) -> Reckoned:
     """Of a row of `usage_facts`. Raises `TermsMissing`."""
     view = terms.view(fact["metadata_offset"])
-    attribution = view.attribution(fact["tenant_id"], fact["app_id"], fact["request_started_at"])
+    attribution = view.attribution_of(who_of(fact), fact["request_started_at"])
     # a REQUEST without an answer is never priced, and names no card
     rate = rate_of(fact, view) if fact["has_response"] else None
     hit = fact["has_response"] and fact["gateway_cache"] in CACHE_HITS
@@ -147,7 +148,7 @@ def reckon_usage(fact: Mapping[str, Any], terms: Terms) -> Reckoned:
 def reckon_decision(fact: Mapping[str, Any], terms: Terms) -> Reckoned:
     """Of a row of `policy_facts`. Raises `TermsMissing`."""
     view = terms.view(fact["metadata_offset"])
-    attribution = view.attribution(fact["tenant_id"], fact["app_id"], fact["request_started_at"])
+    attribution = view.attribution_of(who_of(fact), fact["request_started_at"])
     price = view.policy_price(fact["policy_id"], fact["request_started_at"])
     ruled = price_decision(fact, price, attribution, fact["evidence_grade"])
     lines = () if fact["evaluator_request_id"] else tuple(decision_lines(fact, price))
@@ -274,7 +275,7 @@ def _markups(lines: tuple[Line, ...], plan: PlanApplied, amounts: Amounts) -> tu
 
 
 def _terms(amounts: Amounts, attribution: Attribution) -> dict[str, Any]:
-    who = {name: getattr(attribution, name) for name in _TERMS}
+    who = {name: getattr(attribution, name.removeprefix("attribution_")) for name in _TERMS}
     return {
         **who,
         "plan_id": attribution.plan.plan_id,

@@ -16,6 +16,7 @@ from gatemeter.processors.explaining.amounts import Counted, Money, RetryRule, a
 from gatemeter.processors.explaining.lines import Line, usage_lines
 from gatemeter.processors.explaining.reckoning import exact, input_tokens
 from gatemeter.processors.explaining.terms import Terms, rate_of
+from gatemeter.processors.metadata.attributing import who_of
 from gatemeter.processors.metadata.entries import INTERNAL
 from gatemeter.processors.metadata.views import build_view
 from gatemeter.processors.pricing.components import price_usage, quantities_of, tier_of
@@ -133,7 +134,7 @@ def _correction(fact: Mapping[str, Any], line: Row, rows: RequestRows, terms: Te
 def _repriced(fact: Mapping[str, Any], row: Row, terms: Terms) -> tuple[Line, ...]:
     """The lines of a repricing, where a published card of its name gives exactly its amounts; else none."""
     started = fact["request_started_at"]
-    attribution = terms.view(fact["metadata_offset"]).attribution(fact["tenant_id"], fact["app_id"], started)
+    attribution = terms.view(fact["metadata_offset"]).attribution_of(who_of(fact), started)
     for card in terms.newest().cards:
         if card.card_id != row["rate_card_id"]:
             continue

@@ -106,7 +106,7 @@ class ColumnarStretches:
 
     def take(self) -> dict[str, pa.Table]:
         """The rows since the last call."""
-        self.state.make_exceptions()
+        self.state.exceptions_into_rows()
         for table, rows in self.state.rows.tables.items():
             self._tables.setdefault(table, []).append(rows_to_arrow(table, rows))
         tables = {table: pa.concat_tables(parts) for table, parts in self._tables.items()}
@@ -179,6 +179,7 @@ class ColumnarStretches:
         self._tables.setdefault("usage_facts", []).append(frame_to_arrow("usage_facts", frame))
         self._note_unpriced(lacking_usage(frame), context, self.state.unpriced.usages)
         self._note_inconsistent(frame, events.frame)
+        self._note_oddities(frame, context)
         self._book(columns.usage_windows, frame, events, fresh, context)
         generation.parts = frame.select(columns.PART)
         generation.unpaired = frame.filter(pl.Series(~paired))
@@ -194,6 +195,7 @@ class ColumnarStretches:
         if frame["charge"].null_count():  # where every price is known, nothing is looked at
             unpriced = frame.filter(pl.col("price_status") == UNPRICED)
             self._note_unpriced(unpriced, context, self.state.unpriced.decisions)
+        self._note_oddities(frame, context)
         self._book(columns.policy_windows, frame, events, frame["fresh"].to_numpy(), context)
         log_times = context.clocks.log_time[events.record_of]
         denied = np.flatnonzero((frame["outcome"] == "deny").to_numpy())
@@ -212,6 +214,11 @@ class ColumnarStretches:
         if said.null_count() < events.height and (marked := said.eq_missing(MISMATCH)).any():
             lines = events["usage_mismatches"]
             self.state.inconsistent.usages(frame.with_columns(lines).filter(marked))
+
+    def _note_oddities(self, frame: pl.DataFrame, context: Context) -> None:
+        if context.view.identities:  # else there is nothing to be odd about
+            eras = context.terms.eras(frame["request_started_at"].to_numpy())
+            self.state.oddities.notes(frame, eras, context.view)
 
     def _book(
         self, grouped: columns.Grouping, frame: pl.DataFrame, events: Events, fresh: Mask, context: Context

@@ -27,6 +27,7 @@ from gatemeter.processors.fold.windows import (
     MEASURES,
     REASONING_BUCKETS,
 )
+from gatemeter.processors.metadata.attributing import VERIFIED
 from gatemeter.processors.metadata.entries import INTERNAL
 from gatemeter.processors.metadata.views import LatencyThresholds, View
 from gatemeter.processors.pricing import columns as money
@@ -98,7 +99,7 @@ class Context:
             pl.lit(self.partition, pl.Int64).alias("partition"),
             pl.lit(self.view.offset, pl.Int64).alias("metadata_offset"),
             pl.lit(FOLD_RELEASE, pl.UInt16).alias("fold_release"),
-            pl.when(pl.col("identity_source").is_in(list(facts.VERIFIED)))
+            pl.when(pl.col("identity_source").is_in(list(VERIFIED)))
             .then(pl.lit("A"))
             .otherwise(pl.lit("B"))
             .alias("evidence_grade"),
@@ -133,12 +134,12 @@ def usage_facts(context: Context, events: Events, paired: Mask) -> pl.DataFrame:
     eras = terms.eras(frame["request_started_at"].to_numpy())
     who = terms.attributions(frame, eras)
     prices = terms.prices(frame, eras)
-    grade_a = frame["identity_source"].is_in(list(facts.VERIFIED)).to_numpy()
+    grade_a = frame["identity_source"].is_in(list(VERIFIED)).to_numpy()
     charged = _charged(grade_a, who.attributed, who.accepts_claims)
     shares = money.PlanTerms(charged, who.markup_ppm, who.cache_price_ppm)
     amounts = money.price_usage(frame, prices.tier, terms.tier_tables(), shares)
     fresh = context.fresh(events)
-    frame = pl.concat([frame, who.texts, prices.texts, amounts], how="horizontal")
+    frame = pl.concat([frame.drop(who.replaced), who.texts, prices.texts, amounts], how="horizontal")
     frame = frame.with_columns(
         *context.common(events),
         *_usage_columns(context.view.parameters.latency),
@@ -201,12 +202,12 @@ def policy_facts(context: Context, events: Events) -> pl.DataFrame:
     eras = terms.eras(frame["request_started_at"].to_numpy())
     who = terms.attributions(frame, eras)
     prices = terms.policy_prices(frame, eras)
-    grade_a = frame["identity_source"].is_in(list(facts.VERIFIED)).to_numpy()
+    grade_a = frame["identity_source"].is_in(list(VERIFIED)).to_numpy()
     charged = _charged(grade_a, who.attributed, who.accepts_claims)
     amounts = money.price_decisions(frame, prices, money.PlanTerms(charged, who.markup_ppm, who.cache_price_ppm))
     none_paired = np.zeros(frame.height, np.bool_)
     frame = pl.concat(
-        [frame, who.texts, prices.select("currency", "prices_id"), amounts], how="horizontal"
+        [frame.drop(who.replaced), who.texts, prices.select("currency", "prices_id"), amounts], how="horizontal"
     ).with_columns(
         *context.common(events),
         pl.col("content_hash").bin.encode("hex"),

@@ -9,13 +9,13 @@ from typing import Any, Final
 from gatemeter.processors.estimating.estimates import WITH, estimated
 from gatemeter.processors.fold.state import Clock
 from gatemeter.processors.fold.types import FOLD_RELEASE, HOUR_US, Row
+from gatemeter.processors.metadata.attributing import VERIFIED, who_of
 from gatemeter.processors.metadata.views import Attribution, Parameters, Rate, View
 from gatemeter.processors.pricing import components
 from gatemeter.schemas.tables import BUCKETS, INPUT_BUCKETS, METERS, OUTPUT_BUCKETS
 
 OFFSET_MASK: Final = (1 << 40) - 1
 PAIRED_BIT: Final = 1 << 15
-VERIFIED: Final = frozenset({"verified_credential", "mtls"})
 TEXTS: Final = (
     "finish_reason",
     "provider_request_id",
@@ -103,14 +103,16 @@ def evidence_grade(identity_source: str) -> str:
 
 def _who(event: Mapping[str, Any], attribution: Attribution) -> Row:
     return {
-        "tenant_id": event["tenant_id"] or "",
-        "app_id": event["app_id"] or "",
+        "tenant_id": attribution.tenant_id,
+        "app_id": attribution.app_id,
         "workload_id": event["workload_id"] or "",
         "credential_fingerprint": event["credential_fingerprint"] or "",
         "end_user": event["end_user"] or "",
         "identity_source": event["identity_source"],
         "evidence_grade": evidence_grade(event["identity_source"]),
         "attribution": attribution.attribution,
+        "attribution_path": attribution.path,
+        "attribution_note": attribution.note,
         "cost_centre": attribution.cost_centre,
         "business_unit": attribution.business_unit,
         "organisation": attribution.organisation,
@@ -118,7 +120,7 @@ def _who(event: Mapping[str, Any], attribution: Attribution) -> Row:
 
 
 def _attribution(event: Mapping[str, Any], view: View) -> Attribution:
-    return view.attribution(event["tenant_id"] or "", event["app_id"] or "", event["request_started_at"])
+    return view.attribution_of(who_of(event), event["request_started_at"])
 
 
 def find_rate(

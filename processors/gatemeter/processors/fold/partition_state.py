@@ -8,6 +8,7 @@ from typing import Any
 
 from gatemeter.processors.fold.exchanges import Conflict
 from gatemeter.processors.fold.inconsistent import InconsistentBook
+from gatemeter.processors.fold.oddities import OddityBook
 from gatemeter.processors.fold.state import Clock, Decisions, Epochs, Totals
 from gatemeter.processors.fold.types import LogRecord, Rows
 from gatemeter.processors.fold.unpriced import UnpricedBook
@@ -52,8 +53,11 @@ class PartitionState:
     """What had no price since the last call of the fold; its rows are not yet made."""
     inconsistent: InconsistentBook = field(default_factory=InconsistentBook)
     """Usage that does not add up, likewise."""
+    oddities: OddityBook = field(default_factory=OddityBook)
+    """What was odd about registered identities since then, likewise."""
 
-    def make_exceptions(self) -> None:
-        """Makes the rows of what had no price or does not add up."""
+    def exceptions_into_rows(self) -> None:
+        """Makes the rows of all three, and forgets them."""
         self.unpriced.into(self.rows, self.topic, self.partition)
         self.inconsistent.into(self.rows, self.topic, self.partition)
+        self.oddities.into(self.rows, self.topic, self.partition)

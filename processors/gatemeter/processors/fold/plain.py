@@ -262,6 +262,7 @@ class PlainFold:
             self.state.unpriced.usage(fact, view)
         if fact["usage_consistency"] == MISMATCH:
             self.state.inconsistent.usage(fact, event["usage_mismatches"])
+        self.state.oddities.note(fact, view)
         return None
 
     def _count_in_windows(self, exchange: Exchange, half: ResponseHalf, fact: Row, revision: int) -> None:
@@ -305,6 +306,7 @@ class PlainFold:
         state.rows.add("policy_facts", fact)
         if fact["price_status"] == UNPRICED:
             state.unpriced.decision(fact, view)
+        state.oddities.note(fact, view)
         if event["outcome"] == "deny":
             self.deny((fact["gateway_id"], event["request_id"]), log_time, source.offset)
         if fact["fresh"]:

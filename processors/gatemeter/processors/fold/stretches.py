@@ -39,7 +39,7 @@ class PlainStretches:
 
     def take(self) -> dict[str, pa.Table]:
         """The rows since the last call."""
-        self.state.make_exceptions()
+        self.state.exceptions_into_rows()
         tables = {table: rows_to_arrow(table, rows) for table, rows in self.state.rows.tables.items()}
         self.state.rows = Rows()
         return tables

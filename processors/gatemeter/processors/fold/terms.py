@@ -14,8 +14,9 @@ import numpy.typing as npt
 import polars as pl
 
 from gatemeter.processors.fold.decoding import Ints, Mask
+from gatemeter.processors.metadata.attributing import VERIFIED
 from gatemeter.processors.metadata.cards import ANY_REGION
-from gatemeter.processors.metadata.views import Rate, View
+from gatemeter.processors.metadata.views import Rate, View, Who
 from gatemeter.processors.pricing.columns import TierTables
 from gatemeter.processors.pricing.components import DECISION_QUANTITIES
 from gatemeter.schemas.tables import BUCKETS, METERS
@@ -27,6 +28,11 @@ _POLICY_PRICE: Final = {
     **dict.fromkeys(("pico_per_decision", *DECISION_QUANTITIES.values()), pl.Int64()),
 }
 """What the price of a decision says, by the names of `PolicyPrice`."""
+_ATTRIBUTED: Final = (
+    *("tenant_id", "app_id", "attribution", "attribution_path", "attribution_note"),
+    *("cost_centre", "business_unit", "organisation", "plan_id", "retry_rule", "retry_cost_centre"),
+    *("ppm", "cache_ppm", "claims"),
+)
 MAX_COMBINATIONS: Final = 100_000
 """Distinct combinations that are remembered; beyond it the memory starts anew."""
 
@@ -71,9 +77,11 @@ class Combinations:
 
 @dataclass(frozen=True, slots=True)
 class Attributions:
-    """Of each event: text columns as a frame, and what prices need."""
+    """Of each event: text columns as a frame, and what prices need. `replaced`: of the event's columns those that
+    `texts` has too, because a registered identity says whose the event is."""
 
     texts: pl.DataFrame
+    replaced: tuple[str, ...]
     markup_ppm: Ints
     cache_price_ppm: Ints
     attributed: Mask
@@ -97,10 +105,14 @@ class Terms:
         names = ("provider", "priced_model", "service_tier", "workload_class")
         self._rate_key = (*names, "region") if view.by_region else names
         """What a rate is looked up by; the region only where a price hangs on it, since each column costs."""
+        registered = {"workload_id": view.workloads, "credential_fingerprint": view.credentials}
+        self._registered = {name: pl.Series(sorted(ids)) for name, ids in registered.items() if ids}
+        """Columns of identities of which any is registered: only then do they say who pays."""
+        self._who_key = ("tenant_id", "app_id", *self._registered, *(("verified",) if self._registered else ()))
         self._reset()
 
     def _reset(self) -> None:
-        self._who = Combinations(("tenant_id", "app_id"), self._learn_attribution)
+        self._who = Combinations(self._who_key, self._learn_attribution)
         self._attributions: list[tuple[Any, ...]] = []
         self._rates = Combinations(self._rate_key, self._learn_rate)
         self._rate_texts: list[tuple[str, str, str]] = []
@@ -122,38 +134,49 @@ class Terms:
 
     # -- attribution
 
-    def _learn_attribution(self, tenant_id: str, app_id: str, instant_us: int) -> None:
-        found = self._view.attribution(tenant_id, app_id, instant_us)
+    def _learn_attribution(self, *key: Any) -> None:
+        *values, instant_us = key
+        said = dict(zip(self._who_key, values, strict=True))
+        who = Who(
+            said["tenant_id"],
+            said["app_id"],
+            said.get("workload_id", ""),
+            said.get("credential_fingerprint", ""),
+            said.get("verified", False),
+        )
+        found = self._view.attribution_of(who, instant_us)
         plan = found.plan
-        texts = (found.attribution, found.cost_centre, found.business_unit, found.organisation)
+        above = (found.cost_centre, found.business_unit, found.organisation)
+        texts = (found.tenant_id, found.app_id, found.attribution, found.path, found.note, *above)
         named = (plan.plan_id, plan.retry_rule, plan.retry_cost_centre)
         self._attributions.append((*texts, *named, plan.markup_ppm, plan.cache_price_ppm, plan.accept_claimed_identity))
 
     def attributions(self, events: pl.DataFrame, eras: Ints) -> Attributions:
-        """`events` has tenant_id, app_id (no nulls) and request_started_at."""
+        """`events` has who it was (no nulls), identity_source and request_started_at."""
         self._bounded()
-        keys = events.select("tenant_id", "app_id", pl.Series("era", eras))
+        keys = events.select(*self._who_columns(), pl.Series("era", eras))
         numbers = self._who.numbers(keys, events["request_started_at"].to_numpy())
-        names = (
-            "attribution",
-            "cost_centre",
-            "business_unit",
-            "organisation",
-            "plan_id",
-            "retry_rule",
-            "retry_cost_centre",
-            "ppm",
-            "cache_ppm",
-            "claims",
-        )
-        gathered = pl.DataFrame(self._attributions, schema=names, orient="row")[numbers]
+        gathered = pl.DataFrame(self._attributions, schema=_ATTRIBUTED, orient="row")[numbers]
+        replaced = ("tenant_id", "app_id") if self._registered else ()
         return Attributions(
-            texts=gathered.select(names[:7]),
+            texts=gathered.select(*replaced, *_ATTRIBUTED[2:-3]),
+            replaced=replaced,
             markup_ppm=gathered["ppm"].cast(pl.Int64).to_numpy(),
             cache_price_ppm=gathered["cache_ppm"].cast(pl.Int64).to_numpy(),
             attributed=(gathered["attribution"] == "attributed").to_numpy(),
             accepts_claims=gathered["claims"].cast(pl.Boolean).to_numpy(),
         )
+
+    def _who_columns(self) -> list[pl.Expr]:
+        """What attribution is looked up by; identities that nobody registered are all alike."""
+        columns = [pl.col("tenant_id", "app_id")]
+        for name, registered in self._registered.items():
+            columns.append(
+                pl.when(pl.col(name).is_in(registered.implode())).then(name).otherwise(pl.lit("")).alias(name)
+            )
+        if self._registered:
+            columns.append(pl.col("identity_source").is_in(list(VERIFIED)).alias("verified"))
+        return columns
 
     # -- rates
 

@@ -121,7 +121,11 @@ UNATTRIBUTED_PLAN: Final = Plan("unattributed")
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """Who pays for an event. `attribution` is attributed, or unattributed where tenant, app or plan is not known."""
+    """Who pays for an event. `attribution` is attributed, or unattributed where tenant, app or plan is not known.
+
+    `path`: by what the tenant was found (tenant, credential, workload), '' where unattributed. `note`: why it is
+    unattributed, or what is odd about a registered identity that it names; see `attributing`.
+    """
 
     tenant_id: str
     app_id: str
@@ -130,6 +134,8 @@ class Attribution:
     business_unit: str = ""
     organisation: str = ""
     plan: Plan = UNATTRIBUTED_PLAN
+    path: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from gatemeter.processors.metadata.allocations import METHODS, Allocation, Receiver
 from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateLine, make_card
 from gatemeter.processors.metadata.entries import (
     CHARGING,
@@ -26,6 +27,7 @@ from gatemeter.processors.metadata.entries import (
     check_range,
 )
 from gatemeter.processors.metadata.hashing import card_content_hash
+from gatemeter.processors.metadata.identities import APP, CREDENTIAL, KINDS, LIFE, Identity, key_of
 from gatemeter.processors.metadata.modalities import spread
 from gatemeter.processors.metadata.termrecords import TERM_BUILDERS, TERM_IDS
 from gatemeter.processors.metadata.views import Entry, RateCard
@@ -61,16 +63,19 @@ _ID_FIELDS: Final = {
     "RateCard": "card_id",
     "Gateway": "gateway_id",
     **TERM_IDS,
+    "Allocation": "allocation_id",
 }
 
 
 def id_of(decoded: Decoded) -> str:
-    """What a metadata record is about: its tenant, plan, list, card or gateway; '' of the parameters.
+    """What a metadata record is about: its tenant, plan, list, card, gateway…; '' of the parameters.
 
-    Of an authority its gateway and route.
+    Of an authority its gateway and route, of an identity its kind and id.
     """
     if decoded.name == "Authority":
         return authority_name(decoded.datum["gateway_id"], decoded.datum["route"])
+    if decoded.name == "Identity":
+        return key_of(*(str(decoded.datum[name]) for name in ("kind", "identity_id", "tenant_id")))
     field = _ID_FIELDS.get(decoded.name)
     return str(decoded.datum[field]) if field else ""
 
@@ -143,6 +148,39 @@ def _plan(datum: Mapping[str, Any]) -> DatedPlan:
 def _cache_price(rule: str, ppm: int) -> int:
     high = 0 if rule == "free" else limits.MAX_CACHE_PRICE_PPM
     return check_range("cache_price_ppm", ppm, 0, high, f"0 to {high} where cache_rule is {rule}")
+
+
+def _identity(datum: Mapping[str, Any]) -> Identity:
+    kind = check_choice("kind", datum["kind"], KINDS)
+    parents: dict[str, Any] = {name: datum[name] or "" for name in ("app_id", "workload_id")}
+    if kind == APP and any(parents.values()):
+        raise MetadataError("an app must belong to its tenant only: app_id and workload_id must be null")
+    if kind != CREDENTIAL and parents["workload_id"]:
+        raise MetadataError(f"workload_id must be null for a {kind}: only credentials belong to a workload")
+    life: dict[str, Any] = {f"{name}_us": datum[name] for name in LIFE}
+    return Identity(
+        kind,
+        check_text("identity_id", datum["identity_id"]),
+        check_text("tenant_id", datum["tenant_id"]),
+        check_text("owner", datum["owner"]),
+        **parents,
+        **life,
+        **_dates(datum),  # type: ignore[arg-type]
+    )
+
+
+def _allocation(datum: Mapping[str, Any]) -> Allocation:
+    receivers = [
+        Receiver(each["tenant_id"] or "", each["cost_centre"] or "", each["share_ppm"]) for each in datum["receivers"]
+    ]
+    shared: dict[str, Any] = {name: datum[name] or "" for name in ("tenant_id", "app_id", "provider", "model")}
+    return Allocation(
+        check_text("allocation_id", datum["allocation_id"]),
+        check_choice("method", datum["method"], METHODS),
+        tuple(receivers),
+        **shared,
+        **_dates(datum),  # type: ignore[arg-type]
+    )
 
 
 def _policy_prices(datum: Mapping[str, Any]) -> PolicyPrices:
@@ -259,4 +297,6 @@ _BUILDERS: Final[dict[str, Callable[[Mapping[str, Any]], Entry]]] = {
     "Authority": _authority,
     "RateCard": _rate_card,
     **TERM_BUILDERS,
+    "Identity": _identity,
+    "Allocation": _allocation,
 }

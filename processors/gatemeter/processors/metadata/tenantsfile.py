@@ -1,4 +1,4 @@
-"""The tenants file: tenants, charge plans, policy prices and parameters as drafts of metadata records.
+"""The tenants file: tenants, plans, registry, allocations, policy prices and parameters as drafts of metadata records.
 
 Money rule: `markup_percent` 12.5 on a component of 10.00 is 1.25; it is rounded half-even to 10⁻¹² once a component.
 """
@@ -13,6 +13,7 @@ from gatemeter.processors.fold.types import FOLD_RELEASE
 from gatemeter.processors.metadata.entries import INTERNAL, RETRIES, LatencyThresholds, MetadataError, Parameters
 from gatemeter.processors.metadata.publishing import Draft
 from gatemeter.processors.metadata.records import CACHE_RULES, RETRY_RULES, check_currency, entry_of
+from gatemeter.processors.metadata.registryfile import read_registry
 from gatemeter.processors.metadata.views import DatedPlan, View, build_view
 from gatemeter.processors.metadata.views import Entry as ViewEntry
 from gatemeter.processors.metadata.yamlfiles import Entry, FileError, by_id, load_yaml, to_number
@@ -37,6 +38,7 @@ def read_tenants_file(path: Path) -> list[Draft]:
         drafts.extend(_tenant(entry, default_from))
     for entry in top.entries("policy_prices", by_id("policy prices", "prices")):
         drafts.append(_policy_prices(entry, default_from))
+    drafts.extend(read_registry(top, default_from))
     parameters = top.mapping("parameters")
     if parameters is not None:
         drafts.append(_parameters(Entry(f"{path.name}: parameters", parameters)))
@@ -57,13 +59,6 @@ def check_plans_exist(file_name: str, drafts: list[Draft], current: View) -> Non
                     f"{file_name}: tenant {version.tenant_id!r}: plan must be a known plan ({shown}), "
                     f"got {version.plan_id!r}"
                 )
-
-
-def _dates(entry: Entry, default_from: int) -> dict[str, Any]:
-    start, end = entry.instant_us("effective_from", default_from), entry.instant_us("effective_to", None)
-    if end is not None and end <= start:
-        raise entry.error("effective_to must be after effective_from")
-    return {"effective_from": start, "effective_to": end}
 
 
 def _plan_fields(entry: Entry) -> dict[str, Any]:
@@ -87,14 +82,14 @@ def _cache_price(entry: Entry, cache_rule: str) -> int:
 
 
 def _plan(entry: Entry, default_from: int) -> Draft:
-    datum = {"plan_id": entry.text("plan"), **_dates(entry, default_from), **_plan_fields(entry)}
+    datum = {"plan_id": entry.text("plan"), **entry.dates(default_from), **_plan_fields(entry)}
     entry.done()
     return Draft("ChargePlan", datum)
 
 
 def _tenant(entry: Entry, default_from: int) -> Iterator[Draft]:
     tenant_id = entry.text("tenant")
-    dates = _dates(entry, default_from)
+    dates = entry.dates(default_from)
     inline = [name for name in _INLINE_PLAN if entry.has(name)]
     plan_id = entry.text("plan", f"tenant:{tenant_id}" if inline else "")
     if inline and plan_id != f"tenant:{tenant_id}":
@@ -121,7 +116,7 @@ def _tenant(entry: Entry, default_from: int) -> Iterator[Draft]:
 def _policy_prices(entry: Entry, default_from: int) -> Draft:
     datum = {
         "prices_id": entry.text("prices"),
-        **_dates(entry, default_from),
+        **entry.dates(default_from),
         "currency": _currency(entry),
         "prices": [],
     }

@@ -13,6 +13,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
+from gatemeter.processors.metadata.allocations import Allocation
+from gatemeter.processors.metadata.attributing import Who, attribute
 from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateCard, RateLine, edges, make_card
 from gatemeter.processors.metadata.entries import (
     ANY_ROUTE,
@@ -36,10 +38,12 @@ from gatemeter.processors.metadata.entries import (
     RateTier,
     Tenant,
 )
+from gatemeter.processors.metadata.identities import APP, CREDENTIAL, WORKLOAD, Identity, key_of
 from gatemeter.sinks.terms.dated import Term
 
 __all__ = (
     "UNATTRIBUTED_PLAN",
+    "Allocation",
     "AttestationKey",
     "Attribution",
     "Authority",
@@ -47,6 +51,7 @@ __all__ = (
     "Entry",
     "Gateway",
     "GatewayKey",
+    "Identity",
     "LatencyThresholds",
     "MetadataError",
     "Parameters",
@@ -59,11 +64,12 @@ __all__ = (
     "RateTier",
     "Tenant",
     "View",
+    "Who",
     "build_view",
     "make_card",
 )
 
-Entry = Tenant | DatedPlan | PolicyPrices | RateCard | Gateway | Authority | Parameters | Term
+Entry = Tenant | DatedPlan | PolicyPrices | RateCard | Gateway | Authority | Parameters | Identity | Allocation | Term
 ANY_POLICY: Final = "*"
 T = TypeVar("T", bound=Dated)
 
@@ -85,15 +91,43 @@ class View:
     gateways: Mapping[str, Gateway] = field(repr=False)
     authorities: Mapping[str, Mapping[str, tuple[Authority, ...]]] = field(repr=False)
     """By gateway and route."""
+    identities: Mapping[str, tuple[Identity, ...]] = field(repr=False)
+    allocations: Mapping[str, tuple[Allocation, ...]] = field(repr=False)
+
+    def attribution_of(self, who: Who, at_us: int) -> Attribution:
+        """Who pays at an instant, see `attributing`."""
+        return attribute(self, who, at_us)
 
     def attribution(self, tenant_id: str, app_id: str, at_us: int) -> Attribution:
-        """Who pays at an instant. No such tenant, an app that is not one of the tenant's, no plan: unattributed."""
-        tenant = self.tenant(tenant_id, at_us)
-        plan = None if tenant is None else self.plan(tenant.plan_id, at_us)
-        if tenant is None or plan is None or (tenant.apps and app_id not in tenant.apps):
-            return Attribution(tenant_id, app_id, "unattributed")
-        who = (tenant.cost_centre, tenant.business_unit, tenant.organisation)
-        return Attribution(tenant_id, app_id, "attributed", *who, plan)
+        """Who pays for an event that names nothing else."""
+        return attribute(self, Who(tenant_id, app_id), at_us)
+
+    def identity(self, kind: str, identity_id: str, at_us: int, tenant_id: str = "") -> Identity | None:
+        """A registered app (of a tenant), workload or credential as it is at an instant."""
+        if not self.identities:
+            return None
+        return _newest(self.identities.get(key_of(kind, identity_id, tenant_id), ()), at_us)
+
+    @cached_property
+    def workloads(self) -> frozenset[str]:
+        """Ids of all workloads that are ever registered; '' is none."""
+        return self._registered(WORKLOAD)
+
+    @cached_property
+    def credentials(self) -> frozenset[str]:
+        """Fingerprints of all credentials that are ever registered."""
+        return self._registered(CREDENTIAL)
+
+    @cached_property
+    def apps(self) -> frozenset[tuple[str, str]]:
+        """(tenant, app) of all apps that are ever registered."""
+        return frozenset((each[0].tenant_id, each[0].identity_id) for each in self._of_kind(APP))
+
+    def _registered(self, kind: str) -> frozenset[str]:
+        return frozenset(each[0].identity_id for each in self._of_kind(kind))
+
+    def _of_kind(self, kind: str) -> Iterable[tuple[Identity, ...]]:
+        return (entries for entries in self.identities.values() if entries[0].kind == kind)
 
     def tenant(self, tenant_id: str, at_us: int) -> Tenant | None:
         """A tenant as it is at an instant."""
@@ -207,7 +241,7 @@ class _Latest(Generic[T]):
 
     def boundaries(self) -> Iterable[int]:
         for entry in self._entries.values():
-            yield from entry.boundaries() if isinstance(entry, RateCard) else edges(entry)
+            yield from entry.boundaries() if isinstance(entry, RateCard | Identity) else edges(entry)
 
 
 def build_view(entries: Iterable[Entry], *, offset: int = 0, digest: bytes = b"") -> View:
@@ -219,6 +253,7 @@ def build_view(entries: Iterable[Entry], *, offset: int = 0, digest: bytes = b""
         _Latest[RateCard](),
     )
     authorities: dict[str, _Latest[Authority]] = {}
+    identities, allocations = _Latest[Identity](), _Latest[Allocation]()
     parameters = Parameters()
     gateways: dict[str, Gateway] = {}
     for entry in entries:
@@ -234,6 +269,10 @@ def build_view(entries: Iterable[Entry], *, offset: int = 0, digest: bytes = b""
             gateways[entry.gateway_id] = entry
         elif isinstance(entry, Authority):
             authorities.setdefault(entry.gateway_id, _Latest[Authority]()).put(entry.route, entry)
+        elif isinstance(entry, Identity):
+            identities.put(key_of(entry.kind, entry.identity_id, entry.tenant_id), entry)
+        elif isinstance(entry, Allocation):
+            allocations.put(entry.allocation_id, entry)
         elif isinstance(entry, Parameters):
             parameters = entry  # what is left are terms of statements, which no lookup of the fold asks for
     kinds = (
@@ -241,6 +280,7 @@ def build_view(entries: Iterable[Entry], *, offset: int = 0, digest: bytes = b""
         plans.boundaries(),
         prices.boundaries(),
         cards.boundaries(),
+        identities.boundaries(),
         *(by_route.boundaries() for by_route in authorities.values()),
     )
     return View(
@@ -255,6 +295,8 @@ def build_view(entries: Iterable[Entry], *, offset: int = 0, digest: bytes = b""
         policy_prices=prices.newest_first(),
         gateways=MappingProxyType(gateways),
         authorities=MappingProxyType({name: by_route.by_id() for name, by_route in authorities.items()}),
+        identities=identities.by_id(),
+        allocations=allocations.by_id(),
     )
 
 

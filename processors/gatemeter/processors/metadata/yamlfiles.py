@@ -137,6 +137,13 @@ class Entry:
         """A date or time; UTC unless it says otherwise."""
         return self.take(name, "a date (2026-11-01) or a time (2026-11-01T12:00:00Z)", default, instant_us)
 
+    def dates(self, default_from_us: int) -> dict[str, Any]:
+        """`effective_from` and `effective_to`, the latter null where it is open."""
+        start, end = self.instant_us("effective_from", default_from_us), self.instant_us("effective_to", None)
+        if end is not None and end <= start:
+            raise self.error("effective_to must be after effective_from")
+        return {"effective_from": start, "effective_to": end}
+
     def texts(self, name: str) -> list[str]:
         """A list of texts, by default empty."""
         return self.take(name, "a list of texts", [], lambda value: _all(value, _text))

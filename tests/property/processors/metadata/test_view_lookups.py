@@ -12,6 +12,7 @@ from gatemeter.processors.metadata.views import (
     DatedPlan,
     Entry,
     Gateway,
+    Identity,
     MetadataError,
     Plan,
     PolicyPrice,
@@ -19,6 +20,7 @@ from gatemeter.processors.metadata.views import (
     RateLine,
     Tenant,
     View,
+    Who,
     build_view,
     make_card,
 )
@@ -43,6 +45,24 @@ POLICIES = st.builds(
     IDS,
     st.sampled_from(["a", "b", "*"]),
     st.integers(0, 99),
+    SPANS,
+)
+
+IDENTITIES = st.builds(
+    lambda kind, name, tenant, app, life, span: Identity(
+        kind,
+        name,
+        tenant,
+        "team",
+        app if kind != "app" else "",
+        **dict(zip(("issued_at_us", "expires_at_us", "offboarded_at_us"), sorted(life), strict=True)),
+        **span,
+    ),
+    st.sampled_from(["app", "workload", "credential"]),
+    IDS,
+    IDS,
+    IDS,
+    st.tuples(INSTANTS, INSTANTS, INSTANTS),
     SPANS,
 )
 
@@ -73,7 +93,40 @@ AUTHORITIES = st.builds(lambda name, route, other, span: Authority(name, route, 
 GATEWAYS = st.builds(
     lambda name, role: Gateway(name, {}, role=role), IDS, st.sampled_from(["charging", "corroborating"])
 )
-ENTRIES = st.lists(st.one_of(TENANTS, PLANS, POLICIES, cards(), AUTHORITIES, GATEWAYS), max_size=14)
+ENTRIES = st.lists(st.one_of(TENANTS, PLANS, POLICIES, cards(), AUTHORITIES, GATEWAYS, IDENTITIES), max_size=14)
+
+
+def callers(name: str) -> list[Who]:
+    """Whoever may present itself with a registered name."""
+    return [
+        Who(tenant, app, workload, credential, verified)
+        for tenant in ("", "a")
+        for app in ("", "b")
+        for workload, credential in (("", name), (name, ""), ("a", "b"))
+        for verified in (True, False)
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(TENANTS, PLANS, IDENTITIES), min_size=4, max_size=14), INSTANTS)
+def test_nobody_pays_for_what_a_registered_identity_of_another_tenant_did(entries: list[Entry], at_us: int) -> None:
+    view = build_view(entries)
+    for who in callers("b"):
+        found = view.attribution_of(who, at_us)
+        if found.attribution == "attributed":
+            named = [
+                view.identity("credential", who.credential, at_us),
+                view.identity("workload", who.workload_id, at_us),
+            ]
+            assert {each.tenant_id for each in named if each is not None} <= {found.tenant_id}
+            assert who.tenant_id in ("", found.tenant_id)
+            assert who.tenant_id or who.verified, (
+                "who names no tenant pays only where the gateway verified the identity"
+            )
+            assert found.path in ("tenant", "workload", "credential")
+        else:
+            assert (found.tenant_id, found.app_id, found.path) == (who.tenant_id, who.app_id, "")
+            assert found.note
 
 
 def lookups(view: View, at_us: int) -> list[object]:
@@ -81,6 +134,7 @@ def lookups(view: View, at_us: int) -> list[object]:
     found: list[object] = []
     for name in ("a", "b", "c"):
         found.extend(view.attribution(name, app, at_us) for app in ("a", "b", "c"))
+        found.extend(view.attribution_of(who, at_us) for who in callers(name))
         found.append(view.policy_price(name, at_us))
         found.extend(view.authority(name, route, at_us) for route in ("/v1", "/v2", "", "*"))
         for tier in ("", "flex", "felx"):

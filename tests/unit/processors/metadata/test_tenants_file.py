@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gatemeter.processors.metadata.records import entry_of
+from gatemeter.processors.metadata.registryfile import check_tenants_exist
 from gatemeter.processors.metadata.tenantsfile import read_tenants_file
 from gatemeter.processors.metadata.views import View, build_view
 from gatemeter.processors.metadata.yamlfiles import FileError, instant_us
@@ -151,7 +152,7 @@ TENANT = "{tenant: acme, cost_centre: c, plan: p"
             "cost_centre, business_unit, organisation, apps",
         ),
         ("tenant: []", "tenants.yaml: tenant is not known; known are effective_from, plans, tenants, policy_prices, "
-         "parameters"),
+         "apps, workloads, credentials, allocations, parameters"),
         (
             "plans: [{plan: p, cache_rule: half}]",
             "tenants.yaml: plan 'p': cache_rule must be one of free, percent_of_avoided, got 'half'",
@@ -232,3 +233,53 @@ def test_what_is_not_plain_yaml_is_one_line(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"no\.yaml: cannot be read: No such file"):
         read_tenants_file(tmp_path / "no.yaml")
+
+
+REGISTRY = """
+tenants: [{tenant: t, cost_centre: c, markup_percent: 5}]
+apps: [{app: chat, tenant: t, owner: chat-team}]
+workloads: [{workload: "spiffe://w", tenant: t, app: chat, owner: chat-team, issued: 2026-01-01}]
+credentials:
+  - {fingerprint: 9f2c, tenant: t, app: chat, workload: "spiffe://w", owner: kim, issued: 2026-01-01,
+     rotated: 2026-05-01, expires: 2027-01-01, offboarded: 2026-06-01T12:00:00Z}
+"""
+
+
+def test_apps_workloads_and_credentials_are_registered_with_owner_and_dates(tmp_path: Path) -> None:
+    view = view_of(tmp_path, REGISTRY)
+    assert (view.apps, view.workloads, view.credentials) == ({("t", "chat")}, {"spiffe://w"}, {"9f2c"})
+    key = view.identity("credential", "9f2c", NOW_US)
+    assert key is not None
+    assert (key.tenant_id, key.app_id, key.workload_id, key.owner) == ("t", "chat", "spiffe://w", "kim")
+    dates = [instant_us(text) for text in ("2026-01-01", "2026-05-01", "2027-01-01", "2026-06-01T12:00:00Z")]
+    assert [key.issued_at_us, key.rotated_at_us, key.expires_at_us, key.offboarded_at_us] == dates
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("apps: [{app: a, tenant: t}]", "app 'a': owner is missing; it must be 1 to 256 characters of text"),
+        ("apps: [{app: a, tenant: t, owner: o, app_id: b}]", "app 'a': app_id is not known; known are app, effective_"),
+        ("workloads: [{workload: w, tenant: t, owner: o, expires: soon}]", "workload 'w': expires must be a date"),
+        (
+            "credentials: [{fingerprint: k, tenant: t, owner: o, issued: 2026-01-02, offboarded: 2026-01-01}]",
+            "credential 'k': offboarded_at must not be before issued_at",
+        ),
+        (
+            "credentials: [{fingerprint: k, tenant: t, owner: o}, {fingerprint: k, tenant: u, owner: o}]",
+            "is there twice with the same effective_from",
+        ),
+    ],
+)
+def test_an_error_in_the_registry_names_entry_and_field(tmp_path: Path, text: str, error: str) -> None:
+    with pytest.raises(FileError) as raised:
+        drafts_of(tmp_path, text)
+    assert str(raised.value).startswith("tenants.yaml: ")
+    assert error in str(raised.value)
+
+
+def test_an_identity_of_a_tenant_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    drafts = drafts_of(tmp_path, "credentials: [{fingerprint: k, tenant: nobody, owner: o}]")
+    with pytest.raises(FileError, match="identity credential 'k': tenant must be a known tenant, got 'nobody'"):
+        check_tenants_exist("tenants.yaml", drafts, build_view([]))
+    check_tenants_exist("tenants.yaml", drafts_of(tmp_path, REGISTRY), build_view([]))
