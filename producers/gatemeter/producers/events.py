@@ -77,9 +77,12 @@ class RequestEvent(_Event, kw_only=True, array_like=True, tag="REQUEST"):
 
 
 class ResponseEvent(_Event, kw_only=True, array_like=True, tag="RESPONSE"):
-    """How one attempt ended and what it used. Repeats who and what, so that it can be priced alone."""
+    """How one attempt ended and what it used. Repeats who and what, so that it can be priced alone.
 
-    status: Literal["ok", "error", "cancelled", "timeout"]
+    `in_progress` is for batch jobs that were looked at before their end: it has no usage, a later usage revision does.
+    """
+
+    status: Literal["ok", "error", "cancelled", "timeout", "in_progress"]
     attempt: Attempt = 1
     delivered: bool | None = None
     http_status: Annotated[int, Meta(ge=0, le=999)] | None = None

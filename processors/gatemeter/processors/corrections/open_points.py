@@ -46,16 +46,22 @@ WITH
     concat(gateway_id, '/', request_id, '/', toString(attempt)) AS shown,
     (usage_hour >= {_START} AND usage_hour < {_END}) AS inside,
     (inside AND price_status = 'unpriced') AS is_unpriced,
-    (inside AND status = 'orphan' AND price_status = 'no_usage' AND workload_class != 'batch') AS is_orphan,
-    (inside AND has_response AND price_status = 'no_usage') AS is_without_usage,
-    (workload_class = 'batch' AND NOT has_response AND price_status = 'no_usage') AS is_carried_over
+    (inside AND status = 'orphan' AND price_status = 'no_usage') AS is_orphan,
+    (inside AND has_response AND status != 'in_progress' AND price_status = 'no_usage') AS is_without_usage,
+    (status = 'in_progress' AND NOT denied) AS is_carried_over
 SELECT
     countIf(is_unpriced), groupArrayIf({EXAMPLES})(shown, is_unpriced),
     countIf(is_orphan), groupArrayIf({EXAMPLES})(shown, is_orphan),
     countIf(is_without_usage), groupArrayIf({EXAMPLES})(shown, is_without_usage),
     countIf(is_carried_over), groupArrayIf({EXAMPLES})(shown, is_carried_over)
-FROM attempts
-WHERE usage_hour < {_END}
+FROM
+(
+    SELECT
+        *,
+        (gateway_id, request_id) IN (SELECT gateway_id, request_id FROM decisions WHERE outcome = 'deny') AS denied
+    FROM attempts
+    WHERE usage_hour < {_END}
+)
 """
 _DECISIONS: Final = f"""
 SELECT count(), groupArray({EXAMPLES})(concat(gateway_id, '/', decision_id))

@@ -28,6 +28,8 @@ def of_status(fact: Mapping[str, Any], price_status: str, why_unpriced: str) -> 
         yield "denied: a policy refused the request before a provider was called; it costs nothing"
     elif fact["status"] == "orphan":
         yield "orphan: no response came in time; what it used is not known and nothing is charged until it is"
+    elif fact["status"] == "in_progress":
+        yield "in progress: a batch job without a final state; it is charged once, in the hour of that state"
     elif fact["gateway_cache"] in CACHE_HITS:
         yield from _of_hit(fact, price_status, why_unpriced)
     elif price_status == "no_usage":

@@ -21,6 +21,7 @@ from gatemeter.processors.fold import columns
 from gatemeter.processors.fold.clocks import Clocks
 from gatemeter.processors.fold.columns import Context, Events
 from gatemeter.processors.fold.decoding import Ints, Mask, content_hashes, decode
+from gatemeter.processors.fold.events import BATCH
 from gatemeter.processors.fold.evidence import evidence_rows, evident
 from gatemeter.processors.fold.inconsistent import MISMATCH
 from gatemeter.processors.fold.inflating import Inflater, waiting_requests
@@ -153,6 +154,7 @@ class ColumnarStretches:
             self._responses(kinds, context, entries, generation)
         if kinds.policies.any():
             self._policies(kinds, context)
+        self._running(kinds, context)
         if kinds.alone.any():
             requests = events.take(kinds.alone)
             generation.requests = waiting_requests(requests)
@@ -187,6 +189,15 @@ class ColumnarStretches:
         wrong = np.flatnonzero(paired & (entries.request_started[rows] != started))
         if len(wrong):
             self._inflater.mismatches(events.take(wrong), context)
+
+    def _running(self, kinds: _Kinds, context: Context) -> None:
+        """Batch jobs have a row from their REQUEST on."""
+        requests = kinds.alone | kinds.pair_requests
+        if requests.any():
+            jobs = requests & (kinds.events.frame["workload_class"] == BATCH).to_numpy()
+            if jobs.any():
+                frame = columns.running_facts(context, kinds.events.take(jobs))
+                self._tables.setdefault("usage_facts", []).append(frame_to_arrow("usage_facts", frame))
 
     def _policies(self, kinds: _Kinds, context: Context) -> None:
         events = kinds.events.take(kinds.policies)

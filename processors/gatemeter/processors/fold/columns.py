@@ -17,6 +17,7 @@ from gatemeter.processors.estimating.estimates import with_estimates
 from gatemeter.processors.fold import facts
 from gatemeter.processors.fold.clocks import Clocks
 from gatemeter.processors.fold.decoding import Ints, Mask
+from gatemeter.processors.fold.events import BATCH, IN_PROGRESS
 from gatemeter.processors.fold.terms import Terms
 from gatemeter.processors.fold.types import FOLD_RELEASE, HOUR_US
 from gatemeter.processors.fold.windows import (
@@ -32,7 +33,7 @@ from gatemeter.processors.metadata.entries import INTERNAL
 from gatemeter.processors.metadata.views import LatencyThresholds, View
 from gatemeter.processors.pricing import columns as money
 from gatemeter.processors.pricing.components import CACHE_HITS
-from gatemeter.schemas.tables import BUCKETS, INPUT_BUCKETS, METERS, OUTPUT_BUCKETS, column_names
+from gatemeter.schemas.tables import BUCKETS, INPUT_BUCKETS, METERS, OUTPUT_BUCKETS, TABLES, column_names
 
 _USAGE_TEXTS: Final = (*facts.WHO_TEXTS, *facts.TEXTS)
 _POLICY_TEXTS: Final = (*facts.WHO_TEXTS, "policy_version", "evaluator_request_id")
@@ -86,13 +87,12 @@ class Context:
     terms: Terms
     clocks: Clocks
 
-    def common(self, events: Events) -> list[pl.Series | pl.Expr]:
-        """Posting, usage hour and provenance."""
-        started = events.frame["request_started_at"].to_numpy()
+    def common(self, events: Events, used_at: Ints) -> list[pl.Series | pl.Expr]:
+        """Posting, usage hour and provenance; `used_at`: to which instant each event's usage belongs."""
         record_of, index_of = events.record_of, events.index_of
         return [
-            pl.Series("posted_hour", self.clocks.posted_hours(record_of, started)),
-            pl.Series("usage_hour", started - started % HOUR_US),
+            pl.Series("posted_hour", self.clocks.posted_hours(record_of, used_at)),
+            pl.Series("usage_hour", used_at - used_at % HOUR_US),
             pl.Series("event_index", index_of),
             (pl.col("first_sequence") + pl.Series(index_of)).alias("sequence"),
             pl.lit(self.topic).alias("topic"),
@@ -121,6 +121,16 @@ def _charged(grade_a: Mask, attributed: Mask, accepts_claims: Mask) -> Mask:
     return attributed & (grade_a | accepts_claims)
 
 
+def _used_at(frame: pl.DataFrame) -> Ints:
+    """`facts.usage_at_us` of each event."""
+    started = frame["request_started_at"].to_numpy()
+    batch = (frame["workload_class"] == BATCH).to_numpy()
+    if not batch.any():
+        return started
+    of_state = batch & (frame["kind"] == "RESPONSE").to_numpy()
+    return np.where(of_state, frame["occurred_at"].to_numpy(), started)
+
+
 def usage_facts(context: Context, events: Events, paired: Mask) -> pl.DataFrame:
     """All columns of `usage_facts` for RESPONSEs of revision 0 that are the first of their attempt in memory."""
     terms = context.terms
@@ -141,7 +151,7 @@ def usage_facts(context: Context, events: Events, paired: Mask) -> pl.DataFrame:
     fresh = context.fresh(events)
     frame = pl.concat([frame.drop(who.replaced), who.texts, prices.texts, amounts], how="horizontal")
     frame = frame.with_columns(
-        *context.common(events),
+        *context.common(events, _used_at(events.frame)),
         *_usage_columns(context.view.parameters.latency),
         _versions(True, frame["offset"].to_numpy(), paired),
         pl.Series("paired", paired),
@@ -152,6 +162,32 @@ def usage_facts(context: Context, events: Events, paired: Mask) -> pl.DataFrame:
         pl.when("fresh").then(pl.col("charge").fill_null(0)).otherwise(0).alias("window_cost"),
     )
     return frame.select(column_names("usage_facts"))
+
+
+def running_facts(context: Context, events: Events) -> pl.DataFrame:
+    """All columns of `usage_facts` for REQUESTs of batch jobs, as `facts.running_fact`: no answer is known."""
+    none = np.zeros(events.frame.height, np.bool_)
+    started = events.frame["request_started_at"].to_numpy()
+    eras, first = np.unique(context.terms.eras(started), return_index=True)
+    currencies = {int(era): context.view.currency(int(started[at])) for era, at in zip(eras, first, strict=True)}
+    currency = pl.Series("currency", [currencies[int(era)] for era in context.terms.eras(started)], pl.String)
+    frame = usage_facts(context, events, none)
+    return frame.with_columns(
+        *_UNANSWERED,
+        _versions(False, events.records["offset"].to_numpy()[events.record_of], none),
+        currency,
+    ).select(column_names("usage_facts"))
+
+
+_NOTHING: Final = {
+    **{name: None for name, kind in TABLES["usage_facts"] if kind == "pico?"},
+    **dict.fromkeys((*BUCKETS, *METERS, "avoided_input_tokens", "avoided_output_tokens")),
+    **dict.fromkeys(("delivered", "http_status", "latency_us", "ttft_us")),
+    **dict.fromkeys(("response_hash", "absorbed_to", "rate_card_id", "rate_card_hash"), ""),
+    **{"status": IN_PROGRESS, "latency_class": "unknown", "usage_source": "missing", "price_status": "no_usage"},
+    **{"has_response": False, "fresh": False, "usage_revision": 0, "window_tokens": 0, "window_cost": 0},
+}
+_UNANSWERED: Final = tuple(pl.lit(value).alias(name) for name, value in _NOTHING.items())
 
 
 def _sum(names: tuple[str, ...]) -> pl.Expr:
@@ -209,7 +245,7 @@ def policy_facts(context: Context, events: Events) -> pl.DataFrame:
     frame = pl.concat(
         [frame.drop(who.replaced), who.texts, prices.select("currency", "prices_id"), amounts], how="horizontal"
     ).with_columns(
-        *context.common(events),
+        *context.common(events, events.frame["request_started_at"].to_numpy()),
         pl.col("content_hash").bin.encode("hex"),
         pl.col("gateway_id").alias("sender_gateway_id"),
         pl.when(pl.col("subject_gateway_id").fill_null("") == "")

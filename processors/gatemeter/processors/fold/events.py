@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gatemeter.schemas import limits
-from gatemeter.schemas.tables import BUCKETS
+from gatemeter.schemas.tables import BUCKETS, METERS
 
+IN_PROGRESS: Final = "in_progress"
+"""Status of a batch job that has no final state yet."""
+BATCH: Final = "batch"
+USAGE: Final = (*BUCKETS, *METERS)
 MAX_ID_LENGTH: Final = 256
 _QUANTITIES: Final = (*((name, limits.MAX_TOKENS_PER_EVENT) for name in BUCKETS), *limits.MAX_METER.items())
 RESPONSE_RANGES: Final = (
@@ -67,12 +71,17 @@ def _out_of_range(event: Mapping[str, Any], ranges: tuple[tuple[str, int], ...])
 
 def _response_refusal(event: Mapping[str, Any]) -> tuple[str, str] | None:
     if event["status"] is None:
-        return "invalid", "status must be ok, error, cancelled or timeout in a RESPONSE"
+        return "invalid", "status must be ok, error, cancelled, timeout or in_progress in a RESPONSE"
     if not 0 <= event["usage_revision"] <= limits.MAX_USAGE_REVISION:
         return "invalid", f"usage_revision must be 0 to {limits.MAX_USAGE_REVISION}, got {event['usage_revision']}"
     wrong = _out_of_range(event, RESPONSE_RANGES)
     if wrong is not None:
         return wrong
+    if event["status"] == IN_PROGRESS:
+        if event["workload_class"] != BATCH:
+            return "invalid", f"status in_progress must have workload_class batch, got {event['workload_class']}"
+        if any(event[name] is not None for name in USAGE):
+            return "invalid", "status in_progress must have no usage: the final usage revision states it"
     total = sum(event[name] or 0 for name in BUCKETS)
     if total > limits.MAX_TOKENS_PER_EVENT:
         return "invalid", f"the token buckets must add up to at most {limits.MAX_TOKENS_PER_EVENT}, got {total}"

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from gatemeter.processors.estimating.estimates import WITH, estimated
+from gatemeter.processors.fold.events import BATCH, IN_PROGRESS
 from gatemeter.processors.fold.state import Clock
 from gatemeter.processors.fold.types import FOLD_RELEASE, HOUR_US, Row
 from gatemeter.processors.metadata.attributing import VERIFIED, who_of
@@ -39,7 +40,7 @@ TEXTS: Final = (
 WHO_TEXTS: Final = ("tenant_id", "app_id", "workload_id", "credential_fingerprint", "end_user")
 _AS_THEY_ARE: Final = ("delivered", "http_status", "stream", "workload_class", "purpose", "gateway_cache")
 REQUEST_FIELDS: Final = (
-    *("request_id", "attempt", "request_started_at", "occurred_at", "content_hash"),
+    *("kind", "request_id", "attempt", "request_started_at", "occurred_at", "content_hash"),
     *(*WHO_TEXTS, "identity_source"),
     *TEXTS,
     *_AS_THEY_ARE,
@@ -177,16 +178,22 @@ def _total(event: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     return sum(known) if known else None
 
 
+def usage_at_us(event: Mapping[str, Any]) -> int:
+    """To which instant usage belongs: the start of its request, of a batch job the time of the state it is in."""
+    of_state = event["kind"] == "RESPONSE" and event["workload_class"] == BATCH
+    return int(event["occurred_at" if of_state else "request_started_at"])
+
+
 def _usage_row(
     event: Mapping[str, Any], index: int, source: Source, clock: Clock, view: View, attribution: Attribution
 ) -> Row:
-    started = event["request_started_at"]
+    started, used_at = event["request_started_at"], usage_at_us(event)
     return {
-        "posted_hour": clock.posted_hour_us(started),
+        "posted_hour": clock.posted_hour_us(used_at),
         "gateway_id": source.gateway_id,
         "request_id": event["request_id"],
         "attempt": event["attempt"],
-        "usage_hour": started - started % HOUR_US,
+        "usage_hour": used_at - used_at % HOUR_US,
         "request_started_at": started,
         "occurred_at": event["occurred_at"],
         "recorded_at": source.recorded_at_us,
@@ -234,6 +241,11 @@ def unanswered_fact(
         estimated_with="",
     )
     return row
+
+
+def running_fact(event: Mapping[str, Any], index: int, source: Source, view: View, clock: Clock) -> Row:
+    """The row of a batch job's REQUEST, at once: it waits for no timer, and is carried over until its final state."""
+    return {**unanswered_fact(event, index, source, view, clock, denied=False), "status": IN_PROGRESS}
 
 
 def paired(fact: Row) -> Row:

@@ -13,7 +13,7 @@ from typing import Any
 
 from gatemeter.processors.fold import facts, intervals, windows
 from gatemeter.processors.fold.attesting import Attested, take_attestation
-from gatemeter.processors.fold.events import refusal
+from gatemeter.processors.fold.events import BATCH, refusal
 from gatemeter.processors.fold.evidence import evidence_row, standing
 from gatemeter.processors.fold.exchanges import (
     Aging,
@@ -206,7 +206,9 @@ class PlainFold:
         self.state.totals.requests += 1
         if exchange.responses:
             self._pair_late(exchange, event, index, source)
-        elif event["workload_class"] == "realtime":
+        elif event["workload_class"] == BATCH:
+            self.state.rows.add("usage_facts", facts.running_fact(event, index, source, view, self.state.clock))
+        else:
             self._wait(exchange.request, event, index, source, view)
         return None
 

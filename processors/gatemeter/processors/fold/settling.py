@@ -16,7 +16,15 @@ from gatemeter.processors.fold import intervals
 from gatemeter.processors.fold.attesting import Attested, take_attestation
 from gatemeter.processors.fold.clocks import Clocks
 from gatemeter.processors.fold.decoding import Decoded, Envelopes, Ints, Mask, content_hashes
-from gatemeter.processors.fold.events import MAX_ID_LENGTH, POLICY_RANGES, RESPONSE_RANGES, refusal
+from gatemeter.processors.fold.events import (
+    BATCH,
+    IN_PROGRESS,
+    MAX_ID_LENGTH,
+    POLICY_RANGES,
+    RESPONSE_RANGES,
+    USAGE,
+    refusal,
+)
 from gatemeter.processors.fold.notices import epoch_row, quarantine
 from gatemeter.processors.fold.partition_state import PartitionState, Refused
 from gatemeter.processors.fold.plain import PlainFold
@@ -52,6 +60,8 @@ def _accepted() -> pl.Expr:
     )
     response = pl.all_horizontal(
         pl.col("status").is_not_null(),
+        (pl.col("status") != IN_PROGRESS)
+        | (pl.col("workload_class") == BATCH) & pl.all_horizontal(pl.col(name).is_null() for name in USAGE),
         pl.col("usage_revision").is_between(0, limits.MAX_USAGE_REVISION),
         *(_in_range(name, highest) for name, highest in RESPONSE_RANGES),
         pl.sum_horizontal(pl.col(name).fill_null(0).clip(0, limits.MAX_TOKENS_PER_EVENT) for name in BUCKETS)

@@ -37,6 +37,7 @@ CREATE OR REPLACE VIEW attempts_as_of AS
 WITH
     if(last_delivered > 0, last_delivered, last_ok) AS answering_attempt,
     multiIf(
+        status = 'in_progress', '',  -- a batch job: nobody knows yet
         attempt = answering_attempt, 'answered',
         status = 'ok', 'hedge_lost',
         status = 'cancelled', 'cancelled',

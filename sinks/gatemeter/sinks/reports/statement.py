@@ -51,7 +51,7 @@ SELECT
     if(l.currency = '' AND length(currencies) = 1, currencies[1], l.currency) AS in_currency,
     uniqExactIf((gateway_id, request_id), own) AS requests,
     countIf(own AND status != 'denied') AS attempts,
-    countIf(own AND attempt_role != 'answered' AND status != 'denied') AS retries,
+    countIf(own AND attempt_role NOT IN ('', 'answered') AND status != 'denied') AS retries,
     countIf(kind = 'decision') AS decisions,
     sumIf(l.input_tokens, own) AS input_tokens,
     sumIf(l.output_tokens, own) AS output_tokens,

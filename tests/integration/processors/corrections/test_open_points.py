@@ -70,8 +70,8 @@ def test_attempts_and_decisions_without_a_price_or_usage_are_counted_by_kind(mon
         unpriced("r2", **next_month),
         orphan("r3"),
         orphan("r4", **next_month),
-        orphan("b1", workload_class="batch"),
-        orphan("b2", workload_class="batch", **next_month),
+        orphan("b1", status="in_progress", workload_class="batch"),
+        orphan("b2", status="in_progress", workload_class="batch", **next_month),
         fact("r5", price_status="no_usage", charge=None, input_text_uncached=None, output_text_visible=None),
     )
     month.write("policy_facts", decision("d1", "r1", price_status="unpriced", charge=None, policy_cost=None))

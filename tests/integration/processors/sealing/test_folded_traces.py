@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 
-from gatemeter.processors.metadata.views import View
-from gatemeter.sinks.arrow import rows_to_arrow
 from support.facts import exact
-from support.logs import START_US, Gateway, Log, build, completed, new_fold, request, response, standard_view
+from support.logs import START_US, build, request, response, standard_view
 from support.sealing import Hours
+from support.stories import Story
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 VIEW = build(standard_view(grace_us=4 * MINUTE_US), 1)
 RAISED = build(standard_view(grace_us=6 * MINUTE_US), 2)
-
-
-class Story:
-    """A log that is folded into the database as it grows."""
-
-    def __init__(self, hours: Hours, columnar: bool, views: Mapping[int, View]) -> None:
-        self.hours, self.log = hours, Log()
-        self.records = [self.log.control(views[1])]
-        self.fold = new_fold(views, columnar=columnar)
-        self.gateway = Gateway(self.log)
-
-    def tell(self, *records: object) -> None:
-        """Folds new records, writes their rows and then the checkpoint."""
-        self.records += records  # type: ignore[arg-type]
-        new = self.records[self.fold.next_offset :]
-        output = completed(self.fold.fold(new), self.records)
-        for table, rows in output.tables.items():
-            self.hours.sink.write(table, rows)
-        assert output.checkpoint is not None
-        self.hours.sink.write(
-            "ingest_batches", rows_to_arrow("ingest_batches", [output.checkpoint | {"written_at": START_US}])
-        )
-
-    def quiet_until(self, at_us: int) -> None:
-        """Log time passes."""
-        self.tell(self.gateway.send([], at_us))
 
 
 @pytest.mark.parametrize("columnar", [False, True])
