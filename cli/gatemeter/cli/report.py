@@ -23,6 +23,7 @@ from gatemeter.cli.clickhouse_options import (
     one_line_errors,
     settings,
 )
+from gatemeter.cli.report_allocated import print_allocation
 from gatemeter.cli.settlement_tables import converted_settlement_tables, settlement_json, settlement_tables
 from gatemeter.cli.statement_data import (
     converted_csv,
@@ -55,6 +56,9 @@ def report(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="JSON: exact amounts as text, and rounded cents.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV: exact amounts.")] = False,
+    allocated: Annotated[
+        bool, typer.Option("--allocated", help="Shared costs, as allocation rules share them.")
+    ] = False,
 ) -> None:
     """Print what each tenant used and owes, by month; unpriced usage is shown beside the amounts, never as zero.
 
@@ -62,6 +66,8 @@ def report(
     """
     if as_json and as_csv:
         raise OptionError("--csv: must not be given beside --json")
+    if allocated and currency:
+        raise OptionError("--currency: must not be given beside --allocated")
     if currency and not re.fullmatch(r"[A-Z]{3}", currency):
         raise OptionError(f"--currency: must be an ISO 4217 code such as EUR, got {currency!r}")
     try:
@@ -70,6 +76,9 @@ def report(
         raise OptionError(f"--{error}") from error
     now_us = time.time_ns() // 1_000
     client = connect(settings(url, user, password, password_file, database))
+    if allocated:
+        print_allocation(client, tenant, month, as_json=as_json, as_csv=as_csv)
+        return
     try:
         lines = statement(client, tenant=tenant, month=month)
         settled = [] if tenant else settlements(client, month, now_us)

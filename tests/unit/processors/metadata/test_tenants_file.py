@@ -283,3 +283,59 @@ def test_an_identity_of_a_tenant_that_nobody_knows_is_refused(tmp_path: Path) ->
     with pytest.raises(FileError, match="identity credential 'k': tenant must be a known tenant, got 'nobody'"):
         check_tenants_exist("tenants.yaml", drafts, build_view([]))
     check_tenants_exist("tenants.yaml", drafts_of(tmp_path, REGISTRY), build_view([]))
+
+
+def test_allocations_say_what_is_shared_with_whom_and_how(tmp_path: Path) -> None:
+    text = """
+tenants: [{tenant: hub, cost_centre: c, markup_percent: 5}, {tenant: t, cost_centre: c, markup_percent: 5}]
+allocations:
+  - allocation: shared-search
+    effective_from: 2026-02-01
+    tenant: hub
+    app: search
+    method: fixed
+    to: [{tenant: t, share_percent: 33.3333}, {cost_centre: CC-9, share_percent: 66.6667}]
+  - {allocation: reserved, provider: openai, model: gpt-ptu, method: by_tokens, to: [{tenant: t}, {tenant: hub}]}
+"""
+    view = view_of(tmp_path, text)
+    (search,), (reserved,) = view.allocations["shared-search"], view.allocations["reserved"]
+    assert (search.tenant_id, search.app_id, search.model, search.effective_from_us) == (
+        *("hub", "search", ""),
+        instant_us("2026-02-01"),
+    )
+    assert [(each.tenant_id, each.cost_centre, each.share_ppm) for each in search.receivers] == [
+        ("t", "", 333_333),
+        ("", "CC-9", 666_667),
+    ]
+    assert (reserved.method, reserved.provider, reserved.model) == ("by_tokens", "openai", "gpt-ptu")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            "{allocation: a, tenant: t, method: fixed, to: [{tenant: u, share_percent: 99}]}",
+            "share_ppm must be above 0 and add",
+        ),
+        (
+            "{allocation: a, tenant: t, method: by_tokens, to: [{tenant: u, share_percent: 9}]}",
+            "to 1: share_percent is not",
+        ),
+        ("{allocation: a, tenant: t, method: by_tokens, to: [{}]}", "to 1: either tenant or cost_centre must be given"),
+        ("{allocation: a, tenant: t, method: by_tokens}", "receivers must be at least one tenant or cost centre"),
+        ("{allocation: a, method: by_tokens, to: [{tenant: u}]}", "at least one of tenant_id, app_id, provider, model"),
+        (
+            "{allocation: a, tenant: t, method: evenly, to: [{tenant: u}]}",
+            "method must be one of fixed, by_tokens, by_req",
+        ),
+        (
+            "{allocation: a, tenant: t, method: by_tokens, to: [{tenant: u}, {tenant: u}]}",
+            "receivers must name each tenant or cost centre once",
+        ),
+    ],
+)
+def test_an_allocation_that_does_not_add_up_is_refused(tmp_path: Path, text: str, error: str) -> None:
+    with pytest.raises(FileError) as raised:
+        drafts_of(tmp_path, f"allocations: [{text}]")
+    assert str(raised.value).startswith("tenants.yaml: allocation 'a': ")
+    assert error in str(raised.value)
