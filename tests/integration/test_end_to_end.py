@@ -75,6 +75,26 @@ def test_what_a_gateway_emits_is_in_clickhouse_once_and_adds_up(
     assert [worker.wait() for worker in workers] == [0, 0]
 
 
+def test_usage_is_in_the_views_of_its_open_hour_while_the_gateway_goes_on(
+    spine: Spine, clickhouse_database: ClickHouseSettings, clickhouse_client: Client
+) -> None:
+    spine.apply(*read_tenants_file(EXAMPLES / "tenants.yaml"))
+    worker = spine.worker(clickhouse_database)
+    emitter = spine.emitter()
+    emit(emitter, 1)  # neither flushed nor closed: the defaults of linger and flush bring it there
+    job = {"tenant_id": "retail-banking", "app_id": "mobile-assistant", "identity_source": "mtls"}
+    emitter.request(
+        request_id=new_request_id(), request_started_at=now_us(), workload_class="batch", **job, provider="openai"
+    )
+    hour = "SELECT sum(requests), countIf(attempts_without_usage > 0) FROM chargeback_hourly WHERE app_id != ''"
+    eventually(lambda: one(clickhouse_client, hour) == (2, 1), "both requests in the open hour")
+    assert one(clickhouse_client, "SELECT count() FROM seals") == (0,)
+    assert one(clickhouse_client, "SELECT count() FROM attempts WHERE status = 'in_progress'") == (1,)
+    assert emitter.close(30).undelivered == 0
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
 def test_silent_partitions_get_ticks_so_that_log_time_moves(
     spine: Spine, clickhouse_database: ClickHouseSettings, clickhouse_client: Client
 ) -> None:

@@ -36,6 +36,12 @@ COMMANDS: Final = (
     Command("tenants apply", "gatemeter.cli.tenants:tenants_apply", "processors", "Put a tenants file in force."),
     Command("tenants list", "gatemeter.cli.tenants_list:tenants_list", "processors", "List tenants and their place."),
     Command("tenants show", "gatemeter.cli.tenants_list:tenants_show", "processors", "Show a tenant and its registry."),
+    Command(
+        "tenants unattributed",
+        "gatemeter.cli.tenants_unattributed:tenants_unattributed",
+        "processors",
+        "List usage that nobody bears.",
+    ),
     Command("rates build", "gatemeter.cli.rates:rates_build", "processors", "Build a rate card from a rates file."),
     Command("rates apply", "gatemeter.cli.rates:rates_apply", "processors", "Put a rate card in force."),
     Command("rates diff", "gatemeter.cli.rates_diff:rates_diff", "processors", "Show what two cards say differently."),

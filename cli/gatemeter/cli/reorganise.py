@@ -24,16 +24,18 @@ from gatemeter.cli.correcting import (
 )
 from gatemeter.processors.corrections.reorganise import Reorganisation
 from gatemeter.processors.metadata.tenantsfile import read_tenants_file
-from gatemeter.schemas.partitions import EVENTS_TOPIC
+from gatemeter.schemas.partitions import EVENTS_TOPIC, METADATA_TOPIC
 from gatemeter.sinks.clickhouse import connect
 
 
 @one_line_errors
 def reorganise(
-    tenants: Annotated[Path, typer.Option("--tenants", help="Tenants file that says who bears it now.")],
     first: From,
     before: To,
     reason: Why,
+    tenants: Annotated[
+        Path | None, typer.Option("--tenants", help="Tenants file that says who bears it now; else what is published.")
+    ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -47,17 +49,21 @@ def reorganise(
     operator_keys: ops.OperatorKeysFile = None,
     kafka_config: ops.KafkaConfig = None,
     events_topic: EventsTopic = EVENTS_TOPIC,
+    metadata_topic: ops.MetadataTopic = METADATA_TOPIC,
 ) -> None:
     """Move usage of some hours to the tenants and cost centres that a tenants file names; amounts stay.
+
+    Usage of tenants, apps and identities that were registered later is attributed, and charged under their plan.
 
     Example: gatemeter reorganise --tenants new.yaml --from 2026-11-01 --to 2026-12-01 --reason "search moved" --dry-run
     """
     hours = usage_hours(first, before)
     where = ch.settings(url, user, password, password_file, database)
-    connection = ops.connect(bootstrap, operator_key, operator_keys, kafka_config, events_topic)
+    connection = ops.connect(bootstrap, operator_key, operator_keys, kafka_config, events_topic, metadata_topic)
     client = connect(where)
     try:
-        work = Reorganisation(client, read_tenants_file(tenants), hours)
+        drafts = None if tenants is None else read_tenants_file(tenants)
+        work = Reorganisation(client, drafts, hours, connection.view())
         way = Way(dry_run, yes, as_json)
         carry_out(connection, where, lambda run_id: work.rows(run_id, reason), work.summary, way)
     finally:

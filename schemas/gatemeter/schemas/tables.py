@@ -435,6 +435,7 @@ TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("cause", "string"),  # reprice, manual, reorganisation, reconciliation
         ("reason", "string"),
         ("evidence_place", "string"),  # of an entry of its own: the evidence that it charges; '' for none
+        ("retry_rule", "string"),  # of the plan that a later attribution gave; '' leaves the fact's
     ),
     "ledger": (
         ("seal_id", "string"),

@@ -111,7 +111,7 @@ class Pricer:
         if rate is not None:
             terms |= {"currency": rate.currency, "rate_card_id": rate.card_id}
         if self._plans is None:
-            return Priced(money, {**terms, "plan_id": truth.fact["plan_id"]}, retry_rule_of(truth))
+            return Priced(money, terms, retry_rule_of(truth))
         return Priced(money, {**terms, "plan_id": attribution.plan.plan_id}, attribution.plan.retry_rule)
 
     def _rate(self, prices: View, truth: Truth) -> Rate | None:
@@ -134,9 +134,40 @@ class Pricer:
     def _attribution(self, truth: Truth, view: View) -> Attribution:
         fact = truth.fact
         applied = view.attribution_of(who_of(fact), fact["request_started_at"])
+        if applied.attribution != "attributed" and truth.is_attributed:
+            applied = replace(applied, attribution="attributed", plan=self._later_plan(truth))
         if self._plans is None or applied.attribution != "attributed":
             return applied
         return replace(applied, plan=self._plans.of(truth, applied, view))
+
+    def _later_plan(self, truth: Truth) -> Plan:
+        """The plan that a correction gave to what nobody bore, as published now."""
+        plan_id, at_us = truth.terms["plan_id"], truth.fact["request_started_at"]
+        plan = self._log.view(self._log.loaded_to).plan(plan_id, at_us)
+        if plan is None:
+            what = f"request {truth.fact['request_id']!r} attempt {truth.fact['attempt']}"
+            raise CorrectionError(f"{what}: its plan must be published for the time of the request, got {plan_id!r}")
+        return plan
+
+
+def attributed(truth: Truth, attribution: Attribution) -> Priced:
+    """What nobody bore, under the plan of who bears it now: costs stay, the mark-up and what is absorbed change."""
+    plan = attribution.plan
+    terms = {**truth.terms, "plan_id": plan.plan_id}
+    if truth.key.target == "usage":
+        terms["retry_rule"] = plan.retry_rule
+    if truth.terms["price_status"] in _KEPT and not truth.is_hit:
+        return Priced(truth.amounts, terms, plan.retry_rule)
+    if truth.key.target == "usage":
+        amounts = _corrected(truth, attribution)
+        money = {name: getattr(amounts, name) for name in AMOUNTS}
+    else:
+        cost = truth.amounts["policy_cost"] or 0
+        amounts = price_lines("policy_evaluation", (cost, 0), cost, attribution, truth.fact["evidence_grade"])
+        money = truth.amounts | {name: getattr(amounts, name) for name in ("markup", "absorbed", "charge")}
+    return Priced(
+        money, {**terms, "price_status": amounts.price_status, "absorbed_to": amounts.absorbed_to}, plan.retry_rule
+    )
 
 
 def _corrected(truth: Truth, attribution: Attribution) -> Amounts:
@@ -151,8 +182,8 @@ def _corrected(truth: Truth, attribution: Attribution) -> Amounts:
 
 
 def retry_rule_of(truth: Truth) -> str:
-    """The retry rule that applied; decisions have none."""
-    return str(truth.fact["retry_rule"]) if truth.key.target == "usage" else ""
+    """The retry rule that applies; decisions have none."""
+    return truth.terms["retry_rule"] or (str(truth.fact["retry_rule"]) if truth.key.target == "usage" else "")
 
 
 def kept(truth: Truth) -> Priced:

@@ -1,7 +1,8 @@
 """One correction: a new row that takes the place of a named one, or an entry of its own; and the digest of a run.
 
 A replacement says what a fact should have said: its amounts are those before the retry rule, which goes by the fact's
-own rule as before; its attribution is null where the fact's stays. Amounts are ints of 10⁻¹² currency units.
+own rule as before ('' here), unless a later attribution gave the row another plan; its attribution is null where the
+fact's stays. A row without attribution that gets a plan is attributed. Amounts are ints of 10⁻¹² currency units.
 
     charge = token_cost + model_cost + policy_cost + markup + cache_price - absorbed
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from gatemeter.processors.metadata.entries import HOUR_US
+from gatemeter.processors.metadata.records import RETRY_RULES
 from gatemeter.schemas.codec import PREFIX_LENGTH, encode
 from gatemeter.schemas.limits import MAX_ATTEMPT
 
@@ -90,6 +92,7 @@ class CorrectionRow:
     cause: str
     reason: str
     evidence_place: str = ""
+    retry_rule: str = ""
 
     def __post_init__(self) -> None:
         _check(0 < len(self.run_id) <= 64, "run_id", "1 to 64 characters", self.run_id)
@@ -104,6 +107,7 @@ class CorrectionRow:
             _check(self.gateway_id != "" and self.request_id != "", "target", "a named row", self.request_id)
         _check(0 <= self.attempt <= MAX_ATTEMPT, "attempt", f"0 to {MAX_ATTEMPT}", self.attempt)
         _check(self.usage_hour % HOUR_US == 0, "usage_hour", "the start of an hour", self.usage_hour)
+        _check(self.retry_rule in ("", *RETRY_RULES), "retry_rule", f"'', {', '.join(RETRY_RULES)}", self.retry_rule)
         _check(self.cause in CAUSES, "cause", f"one of {', '.join(CAUSES)}", self.cause)
         good_reason = self.reason.strip() != "" and len(self.reason) <= MAX_REASON
         _check(good_reason, "reason", f"1 to {MAX_REASON} characters", self.reason)

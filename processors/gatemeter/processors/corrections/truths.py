@@ -14,7 +14,7 @@ from clickhouse_connect.driver.client import Client
 
 from gatemeter.processors.corrections.rows import AMOUNTS, ATTRIBUTION, AVOIDED, CorrectionRow, RowKey
 from gatemeter.processors.corrections.runs import NO_LIMIT_US, Replacement, replacements_of
-from gatemeter.processors.metadata.entries import HOUR_US
+from gatemeter.processors.metadata.entries import HOUR_US, UNATTRIBUTED_PLAN
 from gatemeter.processors.pricing.components import CACHE_HITS, quantities_of
 from gatemeter.schemas.tables import BUCKETS, METERS, TABLES
 from gatemeter.sinks.failures import FAILURES, sink_error
@@ -121,12 +121,18 @@ class Truth:
 
     @property
     def terms(self) -> dict[str, str]:
-        """What goes with the amounts: currency, rate card, plan, where absorbed costs go, price status."""
+        """What goes with the amounts: currency, rate card, plan, where absorbed costs go, price status, and the retry
+        rule where it is not the fact's."""
         names = ("currency", "rate_card_id", "plan_id", "absorbed_to", "price_status")
         if self.replacement is not None:
-            return {name: getattr(self.replacement, name) for name in names}
+            return {name: getattr(self.replacement, name) for name in (*names, "retry_rule")}
         card = "rate_card_id" if self.key.target == "usage" else "prices_id"
-        return {name: self.fact[card if name == "rate_card_id" else name] for name in names}
+        return {name: self.fact[card if name == "rate_card_id" else name] for name in names} | {"retry_rule": ""}
+
+    @property
+    def is_attributed(self) -> bool:
+        """Whether anybody bears it now: since it was folded, or since a correction gave it a plan."""
+        return self.terms["plan_id"] != UNATTRIBUTED_PLAN.plan_id
 
     def replaced(
         self,

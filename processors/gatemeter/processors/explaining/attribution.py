@@ -74,7 +74,7 @@ def path_of(fact: Mapping[str, Any], view: View | None, now: Mapping[str, Any] |
     own = {name: fact[name] for name in PATH}
     moved = {name: now[name] for name in PATH if now is not None and name in now}
     return Path(
-        fact["attribution"],
+        fact["attribution"] if now is None else now.get("attribution", fact["attribution"]),
         fact["attribution_path"],
         fact["attribution_note"],
         {**own, **moved},

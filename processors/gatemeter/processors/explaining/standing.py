@@ -66,6 +66,9 @@ def standing_of(
     base = recorded if correction is None else correction.money
     absorbed_to = fact["absorbed_to"] if correction is None else _corrected(rows, correction, fact)["absorbed_to"]
     retry = RetryRule(fact["retry_rule"], fact["retry_cost_centre"]) if kind == "usage" else RetryRule()
+    if correction is not None and kind == "usage":
+        later = _corrected(rows, correction, fact)["retry_rule"]
+        retry = RetryRule(later or fact["retry_rule"], fact["retry_cost_centre"])
     expected = after_retry_rule(base, absorbed_to, retry, line["attempt_role"])
     problems = [
         *_unequal("the view of the facts", line, expected),

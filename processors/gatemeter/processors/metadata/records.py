@@ -11,6 +11,7 @@ from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateLine,
 from gatemeter.processors.metadata.entries import (
     CHARGING,
     CORROBORATING,
+    UNATTRIBUTED_PLAN,
     AttestationKey,
     Authority,
     DatedPlan,
@@ -133,6 +134,8 @@ def _tenant(datum: Mapping[str, Any]) -> Tenant:
 
 def _plan(datum: Mapping[str, Any]) -> DatedPlan:
     check_range("markup_ppm", datum["markup_ppm"], 0, limits.MAX_MARKUP_PPM, f"0 to {limits.MAX_MARKUP_PPM}")
+    if datum["plan_id"] == UNATTRIBUTED_PLAN.plan_id:
+        raise MetadataError(f"plan_id must not be {datum['plan_id']!r}: that is what is charged to nobody")
     plan = Plan(
         check_text("plan_id", datum["plan_id"]),
         datum["markup_ppm"],

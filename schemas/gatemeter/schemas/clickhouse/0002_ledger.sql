@@ -112,7 +112,8 @@ CREATE TABLE IF NOT EXISTS corrections
     price_status LowCardinality(String),
     cause LowCardinality(String),
     reason String,
-    evidence_place String
+    evidence_place String,
+    retry_rule LowCardinality(String)
 )
 ENGINE = MergeTree
 ORDER BY (run_id, entry)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from gatemeter.processors.corrections.pricing import Pricer
 from gatemeter.processors.corrections.reorganise import Reorganisation
 from gatemeter.processors.corrections.rows import AMOUNTS, AVOIDED, CorrectionError
 from gatemeter.processors.corrections.staging import stage
 from gatemeter.processors.corrections.truths import UsageHours, truths
 from gatemeter.processors.metadata.publishing import Draft
+from gatemeter.processors.metadata.views import RateLine, View, make_card
 from gatemeter.sinks.clickhouse import ClickHouseSettings
 from support.corrections import commit_row
 from support.folded import HOUR_US, FoldedLog
@@ -18,7 +22,7 @@ from support.logs import START_US, build, policy, response, standard_view
 ALL = UsageHours(START_US, START_US + 24 * HOUR_US)
 
 
-def tenant(tenant_id: str, *apps: str, centre: str = "cc-1", **dates: int) -> Draft:
+def tenant(tenant_id: str, *apps: str, centre: str = "cc-1", **changes: Any) -> Draft:
     datum = {
         "tenant_id": tenant_id,
         "effective_from": 0,
@@ -30,7 +34,7 @@ def tenant(tenant_id: str, *apps: str, centre: str = "cc-1", **dates: int) -> Dr
         "plan_id": "standard",
         "apps": list(apps),
     }
-    return Draft("Tenant", datum | dates)
+    return Draft("Tenant", datum | changes)
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def test_moved_apps_and_changed_cost_centres_keep_their_amounts(clickhouse_clien
         ("usage", "r2", "finder", "cc-8", "retail"),
         ("decision", "d2", "finder", "cc-8", "retail"),
     ]
-    assert work.summary.left == {"not in the file": 1, "unattributed": 1}
+    assert work.summary.left == {"not in the file": 1, "unattributed: unknown tenant": 1}
     assert {row.cause for row in rows} == {"reorganisation"}
     assert sum(line.delta for line in work.summary.lines) == 0
     for target in ("usage", "decision"):
@@ -96,3 +100,78 @@ def test_an_app_of_two_tenants_is_refused(clickhouse_client: Client, folded: Fol
         list(Reorganisation(clickhouse_client, file, ALL).rows("run", "moved"))
     with pytest.raises(CorrectionError, match="--tenants must be a file with at least one tenant"):
         Reorganisation(clickhouse_client, [], ALL)
+
+
+PLAN = Draft(
+    "ChargePlan",
+    {
+        "plan_id": "later",
+        "effective_from": 0,
+        "effective_to": None,
+        "markup_ppm": 100_000,
+        "retry_rule": "final_only",
+        "cache_rule": "free",
+        "accept_claimed_identity": False,
+    },
+)
+
+
+def test_what_was_registered_later_is_charged_under_its_plan(clickhouse_client: Client, folded: FoldedLog) -> None:
+    file = [tenant("nobody", plan_id="later", centre="cc-9"), PLAN]
+    work = Reorganisation(clickhouse_client, file, ALL, build(standard_view()))
+    (row,) = work.rows("run", "registered")
+    cost = 100 * 2_500_000 + 20 * 10_000_000
+    assert (row.request_id, row.tenant_id, row.cost_centre, row.plan_id) == ("r4", "nobody", "cc-9", "later")
+    assert (row.provider_cost, row.markup, row.absorbed, row.absorbed_to) == (cost, cost // 10, 0, "")
+    assert (row.charge, row.retry_rule) == (cost + cost // 10, "final_only")
+    assert sum(line.delta for line in work.summary.lines) == row.charge
+
+
+def test_a_credential_that_was_registered_later_says_who_pays(
+    clickhouse_client: Client, clickhouse_database: ClickHouseSettings
+) -> None:
+    made = FoldedLog(clickhouse_database, build(standard_view()))
+    nobody = {"tenant_id": None, "app_id": None, "credential_fingerprint": "key"}
+    made.gateway.send([response("r1", 0, **nobody), policy("r1", 0, "d1", **nobody)], 0)
+    made.flush()
+    published = build(standard_view().identity("credential", "key", app_id="chat"))
+    rows = list(Reorganisation(clickhouse_client, None, ALL, published).rows("run", "registered"))
+    assert [(row.target, row.tenant_id, row.app_id, row.plan_id) for row in rows] == [
+        ("usage", "acme", "chat", "standard"),
+        ("decision", "acme", "chat", "standard"),
+    ]
+    usage, decision = rows
+    assert usage.charge == 450_000_000 * 115 // 100
+    assert (decision.policy_cost, decision.charge) == (3_000_021, 3_000_021 + 450_003)
+
+
+def test_a_repricing_of_what_was_attributed_later_keeps_it_so(clickhouse_client: Client, folded: FoldedLog) -> None:
+    file = [tenant("nobody", plan_id="standard", centre="cc-9")]
+    published = build(standard_view())
+    staged = stage(folded.sink, "run", Reorganisation(clickhouse_client, file, ALL, published).rows("run", "late"))
+    folded.write("commits", commit_row(staged))
+    truth = next(truth for truth in truths(clickhouse_client, "usage", ALL) if truth.key.request_id == "r4")
+    assert truth.is_attributed
+    assert list(Reorganisation(clickhouse_client, file, ALL, published).rows("again", "late")) == []
+
+    class Log:
+        loaded_to = 1
+
+        def view(self, offset: int) -> View:
+            return published
+
+    cheap = make_card(
+        "cheap",
+        [
+            RateLine(
+                "openai",
+                "gpt",
+                {"input_text_uncached": 10, "output_text_visible": 20},
+                {"input_text_uncached": 10, "output_text_visible": 20},
+            )
+        ],
+        content_hash="h",
+    )
+    priced = Pricer(Log(), [cheap]).usage(truth)  # type: ignore[arg-type]
+    assert priced is not None
+    assert (priced.amounts["charge"], priced.terms["plan_id"], priced.terms["absorbed_to"]) == (1_610, "standard", "")
