@@ -13,6 +13,7 @@ import msgspec
 
 from gatemeter.producers.events import EVENT_TYPES, FIELDS, Event, PolicyEvent, RequestEvent, ResponseEvent
 from gatemeter.schemas import limits
+from gatemeter.schemas.tables import BUCKETS, METERS
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODERS: Final[dict[type, msgspec.msgpack.Decoder[Any]]] = {
@@ -48,6 +49,8 @@ def spool_form(event: Event) -> bytes:
         )
     if type(event) is ResponseEvent:
         _check_response(event)
+        if event.status == "in_progress":
+            _check_in_progress(event)
     return body
 
 
@@ -60,6 +63,16 @@ def _check_response(event: ResponseEvent) -> None:
         raise InvalidEvent(
             f"RESPONSE: the token buckets must add up to 0 to {limits.MAX_TOKENS_PER_EVENT}, got {total}"
         )
+
+
+def _check_in_progress(event: ResponseEvent) -> None:
+    if event.workload_class != "batch":
+        raise InvalidEvent(
+            f"RESPONSE.workload_class: must be batch where status is in_progress, got {event.workload_class}"
+        )
+    for name in (*BUCKETS, *METERS):
+        if getattr(event, name) is not None:
+            raise InvalidEvent(f"RESPONSE.{name}: must be None where status is in_progress, got {getattr(event, name)}")
 
 
 def _kind(event: object) -> str:

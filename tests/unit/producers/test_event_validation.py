@@ -21,8 +21,16 @@ from support.producers import request, response
         ({"attempt": 0}, "RESPONSE.attempt: must be an integer of 1 to 65535, got 0"),
         ({"request_id": ""}, "RESPONSE.request_id: must be text of 1 to 256 characters, got ''"),
         ({"request_id": "x" * 257}, "RESPONSE.request_id: must be text of 1 to 256 characters"),
-        ({"status": "fine"}, "RESPONSE.status: must be one of cancelled, error, ok, timeout, got 'fine'"),
+        ({"status": "fine"}, "RESPONSE.status: must be one of cancelled, error, in_progress, ok, timeout, got 'fine'"),
         ({"usage_revision": 128}, "RESPONSE.usage_revision: must be an integer of 0 to 127, got 128"),
+        (
+            {"status": "in_progress"},
+            "RESPONSE.workload_class: must be batch where status is in_progress, got realtime",
+        ),
+        (
+            {"status": "in_progress", "workload_class": "batch", "input_text_uncached": 0},
+            "RESPONSE.input_text_uncached: must be None where status is in_progress, got 0",
+        ),
         ({"images": 1.5}, "RESPONSE.images: must be an integer of 0 to 10000 or None, got 1.5"),
         ({"stream": 1}, "RESPONSE.stream: must be true or false or None, got 1"),
         ({"input_text_uncached": 50_000_001}, "RESPONSE.input_text_uncached: must be an integer of 0 to 50000000"),

@@ -114,6 +114,7 @@ def adjusted(world: Explained, cause: str, **amounts: int) -> Explanation:
     (fact,) = world.usage
     rows = world.rows()
     row = {name: fact[name] for name in (*AMOUNTS, "absorbed_to", "price_status", "currency", "plan_id")} | amounts
+    row |= {"retry_rule": ""}
     row |= {"run_id": "run-1", "entry": 0, "target": "usage", "request_id": "r", "attempt": 1, "kid": "ops"}
     row |= {"response_hash": fact["response_hash"], "cause": cause, "reason": "contract", "rate_card_id": "card-2"}
     rows.corrections = [row | {"committed_hour": START_US}]
