@@ -184,6 +184,7 @@ _NOTHING: Final = {
     **dict.fromkeys((*BUCKETS, *METERS, "avoided_input_tokens", "avoided_output_tokens")),
     **dict.fromkeys(("delivered", "http_status", "latency_us", "ttft_us")),
     **dict.fromkeys(("response_hash", "absorbed_to", "rate_card_id", "rate_card_hash", "avoided_usage"), ""),
+    **dict.fromkeys(("usage_consistency", "estimated_with"), ""),
     **{"status": IN_PROGRESS, "latency_class": "unknown", "usage_source": "missing", "price_status": "no_usage"},
     **{"has_response": False, "fresh": False, "usage_revision": 0, "window_tokens": 0, "window_cost": 0},
 }

@@ -59,6 +59,13 @@ def test_a_job_has_a_row_from_its_request_on_and_never_becomes_an_orphan(columna
     assert not tables["usage_windows"]
 
 
+def test_what_belongs_to_an_answer_is_not_taken_from_a_request(columnar: bool) -> None:
+    answer = {"usage_consistency": "mismatch", "input_text_uncached": 5, "gateway_cache": "exact", "latency_us": 3}
+    (row,) = told(columnar, (0, request("job", 0, **JOB, **answer)))["usage_facts"].values()
+    assert (row["usage_consistency"], row["input_text_uncached"], row["latency_us"]) == ("", None, None)
+    assert (row["estimated_with"], row["avoided_input_tokens"], row["price_status"]) == ("", None, "no_usage")
+
+
 @pytest.mark.parametrize("end_us", [5 * MINUTE_US, 20 * HOUR_US, 20 * DAY_US])
 def test_it_is_charged_in_the_hour_of_its_final_state_at_batch_prices(columnar: bool, end_us: int) -> None:
     final = response("job", end_us, started_us=0, **JOB)
