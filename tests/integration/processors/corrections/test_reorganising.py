@@ -110,7 +110,9 @@ PLAN = Draft(
         "effective_to": None,
         "markup_ppm": 100_000,
         "retry_rule": "final_only",
+        "retry_cost_centre": "retries",
         "cache_rule": "free",
+        "cache_price_ppm": 0,
         "accept_claimed_identity": False,
     },
 )
