@@ -181,7 +181,7 @@ def test_periods_are_of_the_usage_and_late_posting_is_told(facts: Facts) -> None
 
 def test_no_view_has_a_float(facts: Facts) -> None:
     views = facts.rows("SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'")
-    assert len(views) == 36
+    assert len(views) == 48
     for view in views:
         asked = "(through = '2026-03-01 12:00:00')" if view["name"].endswith("_as_of") else ""
         asked = "(keys = [])" if view["name"] == "retry_groups_of" else asked
