@@ -80,7 +80,7 @@ class World:
         if kafka:
             where += ["--bootstrap", self.spine.kafka.bootstrap, "--events-topic", self.spine.topic]
             where += ["--operator-key", str(self.spine.folder / "operator.json")]
-        if name == "reprice":
+        if name in ("reprice", "reorganise"):
             where += ["--metadata-topic", self.spine.metadata_topic]
         result = CliRunner().invoke(app, [name, *arguments, *where], env=OUTPUT, input=answer)
         assert result.exit_code == exit_code, (result.output, result.exception)
