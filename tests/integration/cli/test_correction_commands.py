@@ -96,7 +96,14 @@ class World:
         found = commit_of(self.client, run_id)
         assert found is not None
         query = "SELECT * FROM operator_log FINAL WHERE subject = {run:String} AND offset = {offset:Int64}"
-        (row,) = self.client.query(query, {"run": run_id, "offset": found.offset}).named_results()
+        rows: list[dict[str, Any]] = []
+
+        def logged() -> bool:  # a flush writes one table after the other
+            rows[:] = self.client.query(query, {"run": run_id, "offset": found.offset}).named_results()
+            return bool(rows)
+
+        eventually(logged, f"the COMMIT of {run_id} is in operator_log")
+        (row,) = rows
         return dict(row)
 
 
