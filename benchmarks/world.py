@@ -85,7 +85,7 @@ class World:
     def environment(self, topic: str, database: ClickHouseSettings) -> dict[str, str]:
         """Settings of one worker or rival; but for names and addresses the defaults, and no TICK into a shared log."""
         return {
-            "GATEMETER_BROKERS": self.broker.bootstrap,
+            "GATEMETER_BOOTSTRAP": self.broker.bootstrap,
             "GATEMETER_TOPIC": topic,
             "GATEMETER_METADATA_TOPIC": self.connection.metadata_topic,
             "GATEMETER_GROUP": database.database,

@@ -96,7 +96,7 @@ class Stage:
         number = len(self.workers) + len(self.ended)
         code = (_CLOCK.format(offset_ns=clock_s * 10**9) if clock_s else "") + _WORKER
         environment = {
-            "GATEMETER_BROKERS": f"127.0.0.1:{self.kafka_proxy.port}",
+            "GATEMETER_BOOTSTRAP": f"127.0.0.1:{self.kafka_proxy.port}",
             "GATEMETER_TOPIC": TOPIC,
             "GATEMETER_GROUP": "chaos",
             "GATEMETER_WORKER": f"worker-{number}",

@@ -63,7 +63,7 @@ class Spine:
     ) -> Process:
         """A worker process as `gatemeter worker` starts it, or by another command."""
         environment = {
-            "GATEMETER_BROKERS": self.kafka.bootstrap,
+            "GATEMETER_BOOTSTRAP": self.kafka.bootstrap,
             "GATEMETER_TOPIC": self.topic,
             "GATEMETER_METADATA_TOPIC": self.metadata_topic,
             "GATEMETER_GROUP": database.database,

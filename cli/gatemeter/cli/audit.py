@@ -42,14 +42,24 @@ def audit(
     password_file: PasswordFile = None,
     database: Database = DEFAULT_DATABASE,
     bootstrap: Annotated[
-        str, typer.Option("--bootstrap", help="Kafka brokers, HOST:PORT: checks against the log are made too.")
+        str,
+        typer.Option(
+            "--bootstrap",
+            envvar="GATEMETER_BOOTSTRAP",
+            help="Kafka brokers, HOST:PORT: checks against the log are made too.",
+        ),
     ] = "",
     kafka_config: KafkaConfig = None,
     events_topic: Annotated[str, typer.Option("--events-topic", help="Topic of the gateways' events.")] = EVENTS_TOPIC,
     metadata_topic: Annotated[str, typer.Option("--metadata-topic", help="Topic of the metadata.")] = METADATA_TOPIC,
     seals_topic: Annotated[str, typer.Option("--seals-topic", help="Topic of the seals.")] = SEALS_TOPIC,
-    operator_keys: Annotated[Path | None, typer.Option("--operator-keys", help="Public keys of the operators.")] = None,
-    sealers: Annotated[Path | None, typer.Option("--sealers", help="Public keys of the sealers.")] = None,
+    operator_keys: Annotated[
+        Path | None,
+        typer.Option("--operator-keys", envvar="GATEMETER_OPERATOR_KEYS_FILE", help="Public keys of the operators."),
+    ] = None,
+    sealers: Annotated[
+        Path | None, typer.Option("--sealers", envvar="GATEMETER_SEALERS_FILE", help="Public keys of the sealers.")
+    ] = None,
     gateway_keys: Annotated[
         Path | None,
         typer.Option(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Final
 
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from gatemeter.cli.screen import plain_table
 from gatemeter.sinks.reports.audit import Audit, Result
 
 SHOWN: Final = 20
@@ -19,7 +19,7 @@ _ORDER: Final = (Result.WRONG, Result.UNCHECKED, Result.NOTE, Result.OK)
 
 def audit_table(result: Audit) -> Table:
     """One row a finding, in the order of the checks."""
-    table = Table(title="Audit", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
+    table = plain_table(title="Audit")
     table.add_column("check", no_wrap=True)
     table.add_column("result", no_wrap=True)
     table.add_column("scope", overflow="fold")

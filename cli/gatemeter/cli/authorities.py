@@ -7,7 +7,6 @@ import time
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from gatemeter.cli.operator_options import (
     DEFAULT_BOOTSTRAP,
@@ -25,6 +24,7 @@ from gatemeter.cli.operator_options import (
     one_line_errors,
     report,
 )
+from gatemeter.cli.screen import plain_table
 from gatemeter.processors.metadata.authorities import all_authorities, end_authority, set_authority
 from gatemeter.processors.metadata.entries import ANY_ROUTE, Authority
 from gatemeter.processors.metadata.keyrotation import utc
@@ -125,7 +125,7 @@ def authorities_list(
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    table = Table("gateway", "route", "makes the facts", "from", "to")
+    table = plain_table("gateway", "route", "makes the facts", "from", "to")
     for row in rows:
         table.add_row(*(value or "open" for value in row.values()))
     console.print(table)

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from gatemeter.cli import clickhouse_options as ch
 from gatemeter.cli.clickhouse_options import console
 from gatemeter.cli.commitments import check_period
+from gatemeter.cli.screen import plain_table
 from gatemeter.sinks.budget_watch import look_at_budgets
 from gatemeter.sinks.clickhouse import ClickHouseSink, connect
 from gatemeter.sinks.reports.budgets import BudgetStatus, Crossing, budget_statuses
@@ -99,13 +99,8 @@ def _print(statuses: Sequence[BudgetStatus], as_json: bool) -> None:
 
 def _table(statuses: Sequence[BudgetStatus]) -> Table:
     title = f"Budgets of {statuses[0].month.period}"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
-    for column in ("budget", "of", "owner"):
-        table.add_column(column, overflow="fold")
-    for column in ("limit", "spent", "%", "forecast"):
-        table.add_column(column, justify="right", overflow="fold")
-    table.add_column("cur.")
-    table.add_column("crossed", overflow="fold")
+    amounts = ("limit", "spent", "%", "forecast")
+    table = plain_table("budget", "of", "owner", *amounts, "cur.", "crossed", title=title, right=amounts)
     for status in statuses:
         budget = status.budget
         forecast = "none yet" if status.forecast_pico is None else _shown(status.forecast_pico, budget.currency)

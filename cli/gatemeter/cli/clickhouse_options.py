@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
 from gatemeter.cli.one_line import one_line_errors_of
+from gatemeter.cli.screen import screen
 from gatemeter.sinks.clickhouse import ClickHouseSettings
 from gatemeter.sinks.migrations import MigrationChanged
 from gatemeter.sinks.port import SinkError
@@ -42,7 +42,7 @@ DEFAULT_URL: Final = "http://127.0.0.1:8123"
 DEFAULT_USER: Final = "gatemeter"
 DEFAULT_DATABASE: Final = "gatemeter"
 
-console = Console(highlight=False)
+console = screen()
 
 
 class OptionError(Exception):

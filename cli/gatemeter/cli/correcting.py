@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from gatemeter.cli import clickhouse_options, operator_options
 from gatemeter.cli.one_line import errors, one_line_errors_of
 from gatemeter.cli.operator_options import console, moment
+from gatemeter.cli.screen import plain_table
 from gatemeter.processors.corrections.commit import Committed, commit
 from gatemeter.processors.corrections.rows import CorrectionError, CorrectionRow
 from gatemeter.processors.corrections.runs import commits_known
@@ -190,14 +190,10 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 
 def summary_table(summary: Summary) -> Table:
     """By tenant and model: rows, charge before and after, unpriced before and after; exact amounts."""
-    table = Table(title="Charge, before the retry rule", box=SIMPLE_HEAD, padding=0, show_edge=False)
-    table.title_justify = "left"
-    for title in ("tenant", "model"):
-        table.add_column(title, overflow="fold")
-    for title in ("rows", "before", "after", "delta"):
-        table.add_column(title, justify="right", overflow="fold")
-    table.add_column("cur.")
-    table.add_column("unpriced", justify="right")
+    numbers = ("rows", "before", "after", "delta")
+    title = "Charge, before the retry rule"
+    right = (*numbers, "unpriced")
+    table = plain_table("tenant", "model", *numbers, "cur.", "unpriced", title=title, right=right, narrow=True)
     for line in summary.lines:
         amounts = (shown(line.charge_before), shown(line.charge_after), shown(line.delta))
         unpriced = f"{line.unpriced_before:,} → {line.unpriced_after:,}"

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from gatemeter.cli import clickhouse_options as ch
 from gatemeter.cli import operator_options as ops
 from gatemeter.cli.correcting import AsJson, EventsTopic, commit_run, committed_json, one_line_errors, say
 from gatemeter.cli.rate_options import DEFAULT_PUBLIC_KEYS, PublicKeys
+from gatemeter.cli.screen import plain_table
 from gatemeter.processors.auditing.logs import Kafka
 from gatemeter.processors.corrections.pending import PendingCommit, pending_commits
 from gatemeter.processors.corrections.rows import CorrectionError
@@ -28,7 +28,12 @@ from gatemeter.sinks.clickhouse import connect
 def corrections_list(
     as_json: AsJson = False,
     bootstrap: Annotated[
-        str, typer.Option("--bootstrap", help="Kafka brokers: COMMITs that no worker has folded yet are shown too.")
+        str,
+        typer.Option(
+            "--bootstrap",
+            envvar="GATEMETER_BOOTSTRAP",
+            help="Kafka brokers: COMMITs that no worker has folded yet are shown too.",
+        ),
     ] = "",
     operator_keys: PublicKeys = DEFAULT_PUBLIC_KEYS,
     kafka_config: ops.KafkaConfig = None,
@@ -69,7 +74,7 @@ def corrections_list(
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    table = Table("run", "cause", "rows", "posted in", "reason")
+    table = plain_table("run", "cause", "rows", "posted in", "reason", right=("rows",))
     for row in rows:
         waits = f"committed at offset {row['waits_at_offset']}, not folded yet"
         state = row["posted_hour"] or ("staged" if row["waits_at_offset"] is None else waits)

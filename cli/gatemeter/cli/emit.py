@@ -31,17 +31,21 @@ def emit(
     trace: Annotated[
         Path, typer.Argument(help="CSV (TIMESTAMP,ContextTokens,GeneratedTokens) or JSONL (one event a line).")
     ],
-    gateway: Annotated[str, typer.Option(help="Gateway id, as registered.")],
-    kid: Annotated[str, typer.Option(help="Key id of the gateway.")],
-    secrets: Annotated[Path, typer.Option(help="Secrets file that holds the key.")],
+    gateway: Annotated[str, typer.Option(envvar="GATEMETER_GATEWAY_ID", help="Gateway id, as registered.")],
+    kid: Annotated[str, typer.Option(envvar="GATEMETER_KID", help="Key id of the gateway.")],
+    secrets: Annotated[Path, typer.Option(envvar="GATEMETER_SECRETS_FILE", help="Secrets file that holds the key.")],
     spool: Annotated[Path | None, typer.Option(help="Spool folder; without it events wait in memory only.")] = None,
     attestation_key: Annotated[
         Path | None,
-        typer.Option("--attestation-key", help="The gateway's private key: heartbeats attest what is sent."),
+        typer.Option(
+            "--attestation-key",
+            envvar="GATEMETER_ATTESTATION_KEY_FILE",
+            help="The gateway's private key: heartbeats attest what is sent.",
+        ),
     ] = None,
-    bootstrap: Annotated[str, typer.Option(help="Addresses of Kafka.")] = "127.0.0.1:9092",
+    bootstrap: Annotated[str, typer.Option(envvar="GATEMETER_BOOTSTRAP", help="Kafka brokers.")] = "127.0.0.1:9092",
     topic: Annotated[str, typer.Option(help="Topic of the events.")] = "gatemeter.events",
-    kind: Annotated[str, typer.Option(help="Kind of the gateway.")] = "inference_proxy",
+    kind: Annotated[str, typer.Option(envvar="GATEMETER_GATEWAY_KIND", help="Its kind.")] = "inference_proxy",
     speed: Annotated[str, typer.Option(help="real, xN (N times real time) or max (flat out).")] = "real",
     keep_times: Annotated[bool, typer.Option(help="Keep the trace's times instead of moving its end to now.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,

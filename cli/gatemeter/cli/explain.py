@@ -53,11 +53,19 @@ def explain(
     password_file: ch.PasswordFile = None,
     database: ch.Database = ch.DEFAULT_DATABASE,
     bootstrap: Annotated[
-        str, typer.Option("--bootstrap", help="Kafka brokers, HOST:PORT: the metadata log has the prices.")
+        str,
+        typer.Option(
+            "--bootstrap",
+            envvar="GATEMETER_BOOTSTRAP",
+            help="Kafka brokers, HOST:PORT: the metadata log has the prices.",
+        ),
     ] = "",
     kafka_config: KafkaConfig = None,
     metadata_topic: MetadataTopic = METADATA_TOPIC,
-    operator_keys: Annotated[Path | None, typer.Option("--operator-keys", help="Public keys of the operators.")] = None,
+    operator_keys: Annotated[
+        Path | None,
+        typer.Option("--operator-keys", envvar="GATEMETER_OPERATOR_KEYS_FILE", help="Public keys of the operators."),
+    ] = None,
 ) -> None:
     """Calculate again what a request costs, from its tokens and the signed price list that was in force, line by line.
 

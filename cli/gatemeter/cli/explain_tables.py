@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from gatemeter.cli.correcting import shown
+from gatemeter.cli.screen import plain_table
 from gatemeter.processors.explaining.attribution import PATH, Path
 from gatemeter.processors.explaining.explanation import COMPONENTS, Explanation, Item, Total
 from gatemeter.processors.explaining.lines import Line
@@ -357,7 +357,7 @@ def _sum(total: Total) -> str:
 
 def _table(title: str, **columns: str) -> Table:
     """Columns with how they overflow; '' never does."""
-    table = Table(title=escape(title), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
+    table = plain_table(title=title)
     for column, overflow in columns.items():
         table.add_column(column, no_wrap=not overflow, overflow="fold")
     return table

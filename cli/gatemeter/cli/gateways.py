@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from gatemeter.cli.operator_options import (
     DEFAULT_BOOTSTRAP,
@@ -29,6 +28,7 @@ from gatemeter.cli.operator_options import (
     one_line_errors,
     report,
 )
+from gatemeter.cli.screen import plain_table
 from gatemeter.processors.metadata.entries import CHARGING, CORROBORATING, MetadataError
 from gatemeter.processors.metadata.gateways import AddedGateway, add_gateway, ensure_tick_gateway
 from gatemeter.processors.metadata.keyrotation import (
@@ -222,7 +222,7 @@ def gateways_list(
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    table = Table("gateway", "kind", "role", "key id", "valid from", "valid to")
+    table = plain_table("gateway", "kind", "role", "key id", "valid from", "valid to")
     for row in rows:
         table.add_row(*(value or "open" for value in row.values()))
     console.print(table)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
 from gatemeter.cli.demo.metadata import drafts
 from gatemeter.cli.demo.trace import TraceMissing, data_folder
@@ -14,11 +13,13 @@ from gatemeter.cli.embedded.broker import BrokerNotReady
 from gatemeter.cli.embedded.children import ChildEnded
 from gatemeter.cli.embedded.signals import ended_in_order, until_ctrl_c
 from gatemeter.cli.embedded.system import Embedded, Wanted, embedded_system
+from gatemeter.cli.one_line import errors
+from gatemeter.cli.screen import screen
 from gatemeter.sinks.local.launcher import LaunchFailed
 
 GATEWAYS: Final = {"my-gateway": "inference_proxy"}
 _FAILURES: Final = (TraceMissing, ChildEnded, BrokerNotReady, LaunchFailed)
-_screen: Final = Console(highlight=False, soft_wrap=True)
+_screen: Final = screen(soft_wrap=True)
 
 
 def local(
@@ -39,12 +40,13 @@ def local(
             _screen.print(_explained(system), markup=False)
             until_ctrl_c(system.children)
     except _FAILURES as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
+        errors.print(f"error: {error}", markup=False)
         raise typer.Exit(1) from error
 
 
 def _explained(system: Embedded) -> str:
-    clickhouse, kid = system.clickhouse, system.kids["my-gateway"]
+    clickhouse = system.clickhouse
+    shell = system.shell_file("my-gateway", GATEWAYS["my-gateway"])
     trace: Path = data_folder() / "azure-llm-2023" / "code.csv"
     return f"""
 Running until Ctrl-C; keys and data are then deleted.
@@ -53,18 +55,19 @@ Running until Ctrl-C; keys and data are then deleted.
   ClickHouse   {clickhouse.url}   user {clickhouse.user}   password {clickhouse.password}
   Keys, logs   {system.folder}
 
+In another shell, so that commands and hooks find all of this:
+  . {shell}
+
 Emit something:
-  gatemeter emit {trace} --speed max --bootstrap {system.bootstrap} \\
-    --gateway my-gateway --kid {kid} --secrets {system.secrets_file} --tenant engineering --app ide-assistant \\
-    --attestation-key {system.attestation_file("my-gateway")}
+  gatemeter emit {trace} --speed max --tenant engineering --app ide-assistant
 
 Look at it:
+  gatemeter report
+  gatemeter explain --from 2026-01-01 --limit 3
+  gatemeter audit
   curl '{clickhouse.url}/?database=gatemeter' -H 'X-ClickHouse-User: {clickhouse.user}' \\
     -H 'X-ClickHouse-Key: {clickhouse.password}' -d 'SELECT * FROM chargeback_hourly FORMAT Vertical'
-  gatemeter report --clickhouse-url {clickhouse.url} --clickhouse-user {clickhouse.user} \\
-    --clickhouse-password-file {system.folder}/clickhouse-password
 
 Change tenants and prices:
-  gatemeter tenants apply {data_folder()}/tenants.yaml --bootstrap {system.bootstrap} \\
-    --operator-key {system.operator_file}
+  gatemeter tenants apply {data_folder()}/tenants.yaml
 """

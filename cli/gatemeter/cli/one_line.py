@@ -7,7 +7,8 @@ from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
+
+from gatemeter.cli.screen import screen
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -15,7 +16,7 @@ T = TypeVar("T")
 Failures = Mapping[int, tuple[type[Exception], ...]]
 """Exit code → the errors that end with it."""
 
-errors: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+errors: Final = screen(stderr=True, soft_wrap=True)
 
 
 def one_line_errors_of(failures: Failures) -> Callable[[Callable[P, T]], Callable[P, T]]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 
 from gatemeter.cli.one_line import errors, one_line_errors_of
+from gatemeter.cli.screen import screen
 from gatemeter.processors.metadata.control import Applied
 from gatemeter.processors.metadata.entries import MetadataError
 from gatemeter.processors.metadata.gateways import Connection
@@ -21,15 +21,30 @@ from gatemeter.processors.metadata.yamlfiles import instant_us
 from gatemeter.schemas.partitions import EVENTS_TOPIC, METADATA_TOPIC
 from gatemeter.schemas.signing import OperatorKey, SecretsError
 
-Bootstrap = Annotated[str, typer.Option("--bootstrap", help="Kafka brokers, HOST:PORT, several separated by commas.")]
+Bootstrap = Annotated[
+    str,
+    typer.Option(
+        "--bootstrap", envvar="GATEMETER_BOOTSTRAP", help="Kafka brokers, HOST:PORT, several separated by commas."
+    ),
+]
 OperatorKeyFile = Annotated[
-    Path, typer.Option("--operator-key", help="Your private key file (gatemeter operators init).")
+    Path,
+    typer.Option(
+        "--operator-key", envvar="GATEMETER_OPERATOR_KEY_FILE", help="Your private key file (gatemeter operators init)."
+    ),
 ]
 OperatorKeysFile = Annotated[
     Path | None,
-    typer.Option("--operator-keys", help="Public keys of all operators; needed where you are not the only one."),
+    typer.Option(
+        "--operator-keys",
+        envvar="GATEMETER_OPERATOR_KEYS_FILE",
+        help="Public keys of all operators; needed where you are not the only one.",
+    ),
 ]
-SecretsFile = Annotated[Path, typer.Option("--secrets", help="Secrets file of gateway keys (mode 0600).")]
+SecretsFile = Annotated[
+    Path,
+    typer.Option("--secrets", envvar="GATEMETER_SECRETS_FILE", help="Secrets file of gateway keys (mode 0600)."),
+]
 KafkaConfig = Annotated[
     Path | None, typer.Option("--kafka-config", help="JSON file of more librdkafka settings, for example TLS and SASL.")
 ]
@@ -43,7 +58,7 @@ DEFAULT_OPERATOR_KEY: Final = Path("operator.json")
 DEFAULT_SECRETS: Final = Path("secrets.json")
 FAILURES: Final = (MetadataError, MetadataProblem, MetadataUnreachable, DeliveryFailed, RecordTooLarge, SecretsError)
 
-console = Console(highlight=False, soft_wrap=True)
+console = screen(soft_wrap=True)
 one_line_errors = one_line_errors_of({1: FAILURES})
 
 

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Final
 
 import typer
 from clickhouse_connect.driver.client import Client
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from gatemeter.cli import clickhouse_options as ch
 from gatemeter.cli import operator_options as ops
 from gatemeter.cli.correcting import AsJson, one_line_errors
+from gatemeter.cli.screen import plain_table
 from gatemeter.processors.corrections.closing import (
     NotClosed,
     Terms,
@@ -32,7 +32,12 @@ from gatemeter.processors.sealing.seals_topic import KafkaSealsTopic, SealsUnrea
 from gatemeter.schemas.partitions import EVENTS_TOPIC, SEALS_TOPIC
 from gatemeter.sinks.clickhouse import connect
 
-SealersFile = Annotated[Path, typer.Option("--sealers", help="Public keys of the sealers (gatemeter sealers init).")]
+SealersFile = Annotated[
+    Path,
+    typer.Option(
+        "--sealers", envvar="GATEMETER_SEALERS_FILE", help="Public keys of the sealers (gatemeter sealers init)."
+    ),
+]
 SealsTopicName = Annotated[str, typer.Option("--seals-topic", help="Topic of seals.")]
 
 _MEANS: Final = {
@@ -81,7 +86,7 @@ def periods_status(
         return
     if not months:
         ops.console.print("nothing is sealed")
-    table = Table("month", "state", "sealed hours", title="Months", box=SIMPLE_HEAD, title_justify="left")
+    table = plain_table("month", "state", "sealed hours", title="Months")
     for month in months:
         table.add_row(month.period, month.state, f"{month.sealed_hours:,} of {month.hours:,}")
     ops.console.print(table)
@@ -177,7 +182,7 @@ def _plain(points: Sequence[OpenPoint]) -> dict[str, Any]:
 
 
 def _points_table(period: str, points: Sequence[OpenPoint], terms: Terms | None = None) -> Table:
-    table = Table(title=f"Open points of {period}", box=SIMPLE_HEAD, title_justify="left")
+    table = plain_table(title=f"Open points of {period}")
     table.add_column("kind", no_wrap=True)
     table.add_column("number", justify="right")
     table.add_column("what, and the first of them", overflow="fold")

@@ -25,7 +25,12 @@ from gatemeter.schemas.codec import Decoded
 from gatemeter.schemas.signing import SecretsError
 
 PublicKeys = Annotated[
-    Path, typer.Option("--operator-keys", help="Public keys of all operators (gatemeter operators init).")
+    Path,
+    typer.Option(
+        "--operator-keys",
+        envvar="GATEMETER_OPERATOR_KEYS_FILE",
+        help="Public keys of all operators (gatemeter operators init).",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")]
 

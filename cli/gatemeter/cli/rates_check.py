@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from gatemeter.cli.rate_options import (
     one_line_errors,
     read_published,
 )
+from gatemeter.cli.screen import plain_table
 from gatemeter.processors.metadata.views import build_view
 from gatemeter.processors.pricing.unpriced import Lack
 from gatemeter.processors.rating.check import Ending, RateCheck, Unpriced
@@ -195,4 +195,4 @@ def _endings_table(days: int, endings: list[Ending]) -> Table:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
+    return plain_table(title=title)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -24,6 +23,7 @@ from gatemeter.cli.rate_options import (
     one_line_errors,
     read_published,
 )
+from gatemeter.cli.screen import plain_table
 from gatemeter.processors.metadata.cards import ANY_CLASS
 from gatemeter.processors.metadata.reading import MetadataCopy
 from gatemeter.processors.metadata.yamlfiles import FileError
@@ -173,7 +173,7 @@ def _show(then: Mapping[str, Any], now: Mapping[str, Any], found: CardDiff) -> N
 
 def _table(found: CardDiff) -> Table:
     title = "Prices a million tokens, a unit, or an hour of media"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
+    table = plain_table(title=title)
     table.add_column("", no_wrap=True)
     table.add_column("model", overflow="fold")
     table.add_column("price", no_wrap=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -24,6 +23,7 @@ from gatemeter.cli.rate_options import (
     one_line_errors,
     read_published,
 )
+from gatemeter.cli.screen import plain_table
 from gatemeter.processors.corrections.open_points import month_bounds
 from gatemeter.processors.corrections.pricing import Plans, Pricer
 from gatemeter.processors.corrections.truths import UsageHours
@@ -119,12 +119,8 @@ def _side_json(side: Side) -> dict[str, Any]:
 
 
 def _show(period: str, preview: Preview) -> None:
-    table = Table(title=f"Usage of {period}, after the retry rule", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.title_justify, table.show_edge = "left", False
-    for column in ("tenant", "amount"):
-        table.add_column(column, overflow="fold")
-    for column in ("now", "then", "difference"):
-        table.add_column(column, justify="right", overflow="fold")
+    sides = ("now", "then", "difference")
+    table = plain_table("tenant", "amount", *sides, title=f"Usage of {period}, after the retry rule", right=sides)
     for line in preview.lines:
         _rows(table, line.tenant_id or "none", line)
     table.add_section()

@@ -10,11 +10,11 @@ from typing import Any
 
 import typer
 from clickhouse_connect.driver.client import Client
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from gatemeter.cli.clickhouse_options import console
+from gatemeter.cli.screen import plain_table
 from gatemeter.sinks.reports.allocating import Allocated, Party
 from gatemeter.sinks.reports.allocation import AllocatedLine, allocation
 from gatemeter.sinks.reports.cents import format_minor
@@ -140,8 +140,4 @@ def _shown(party: Party) -> str:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=escape(title), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
-    for column in columns:
-        right = column in ("own", "- went out", "+ came in", "total", "amount", "tokens")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    return table
+    return plain_table(*columns, title=title, right=("own", "- went out", "+ came in", "total", "amount", "tokens"))

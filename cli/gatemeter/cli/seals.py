@@ -24,8 +24,13 @@ from gatemeter.schemas.seals import HOUR_US
 from gatemeter.schemas.signing import OperatorKey
 from gatemeter.sinks.clickhouse import ClickHouseSink, connect
 
-SealerKeyFile = Annotated[Path, typer.Option("--sealer-key", help="Private key file (gatemeter sealers init).")]
-SealersFile = Annotated[Path, typer.Option("--sealers", help="Public keys of all sealers.")]
+SealerKeyFile = Annotated[
+    Path,
+    typer.Option("--sealer-key", envvar="GATEMETER_SEALER_KEY_FILE", help="Private key file (gatemeter sealers init)."),
+]
+SealersFile = Annotated[
+    Path, typer.Option("--sealers", envvar="GATEMETER_SEALERS_FILE", help="Public keys of all sealers.")
+]
 
 DEFAULT_SEALER_KEY: Final = Path("sealer.json")
 DEFAULT_SEALERS: Final = Path("sealers.json")
@@ -55,7 +60,12 @@ def seal(
     sealer_key: SealerKeyFile = DEFAULT_SEALER_KEY,
     sealers: SealersFile = DEFAULT_SEALERS,
     operator_keys: Annotated[
-        Path, typer.Option("--operator-keys", help="Public keys of the operators, who close months.")
+        Path,
+        typer.Option(
+            "--operator-keys",
+            envvar="GATEMETER_OPERATOR_KEYS_FILE",
+            help="Public keys of the operators, who close months.",
+        ),
     ] = Path("operators.json"),
     anchor: Annotated[
         list[str] | None, typer.Option("--anchor", help="Folder or http(s) address for copies; may be repeated.")

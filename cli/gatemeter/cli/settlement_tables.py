@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from gatemeter.cli.screen import plain_table
 from gatemeter.sinks.reports.cents import apportion, format_minor
 from gatemeter.sinks.reports.converted import ConvertedSettlement
 from gatemeter.sinks.reports.money import text_of
@@ -40,10 +40,8 @@ def _tables(lines: Sequence[tuple[Settlement, str, Mapping[str, int]]]) -> Itera
 
 
 def _table(title: str, currency: str, lines: Sequence[tuple[Settlement, str, Mapping[str, int]]]) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0, show_edge=False, title_justify="left")
-    table.add_column("commitment", overflow="fold")
-    for column in ("fee", "used", f"unused, to {POSTED_TO}", "overage", "invoice", "used %"):
-        table.add_column(column, justify="right", overflow="fold")
+    columns = ("fee", "used", f"unused, to {POSTED_TO}", "overage", "invoice", "used %")
+    table = plain_table("commitment", *columns, title=title, right=columns, narrow=True)
     for line, _, cents in lines:
         shown = [cents[name] for name in ("fee", "used", "unused", "overage")] + [cents["used"] + cents["unused"]]
         percent = line.utilisation_percent

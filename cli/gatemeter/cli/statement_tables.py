@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from gatemeter.cli.screen import plain_table
 from gatemeter.schemas.tables import BUCKETS, METERS
 from gatemeter.sinks.reports.cents import format_minor, minor_digits, round_half_even
 from gatemeter.sinks.reports.converted import ConvertedLine
@@ -154,8 +154,4 @@ def _savings(title: str, lines: Sequence[StatementLine]) -> Table:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0, show_edge=False, title_justify="left")
-    table.add_column("tenant", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", overflow="fold")
-    return table
+    return plain_table("tenant", *columns, title=title, right=columns, narrow=True)

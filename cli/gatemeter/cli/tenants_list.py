@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 from rich.tree import Tree
 
 from gatemeter.cli.clickhouse_options import console
@@ -26,6 +25,7 @@ from gatemeter.cli.operator_options import (
     moment,
     one_line_errors,
 )
+from gatemeter.cli.screen import plain_table
 from gatemeter.processors.metadata.entries import MetadataError
 from gatemeter.processors.metadata.identities import APP, CREDENTIAL, LIFE, WORKLOAD, Identity
 from gatemeter.processors.metadata.views import Tenant, View
@@ -56,7 +56,8 @@ def tenants_list(
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    table = Table("organisation", "business unit", "cost centre", "tenant", "plan", "apps", "workloads", "credentials")
+    counted = ("apps", "workloads", "credentials")
+    table = plain_table("organisation", "business unit", "cost centre", "tenant", "plan", *counted, right=counted)
     above = ("organisation", "business_unit", "cost_centre", "tenant_id", "plan_id")
     for row in sorted(rows, key=lambda row: tuple(row[name] for name in above)):
         counts = (str(row[f"registered_{kind}s"]) for kind in (APP, WORKLOAD, CREDENTIAL))

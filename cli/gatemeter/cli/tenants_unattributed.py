@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from gatemeter.cli.clickhouse_options import (
     DEFAULT_DATABASE,
@@ -23,6 +22,7 @@ from gatemeter.cli.clickhouse_options import (
     one_line_errors,
     settings,
 )
+from gatemeter.cli.screen import plain_table
 from gatemeter.processors.sealing.hours import utc
 from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.reports.money import text_of
@@ -60,7 +60,8 @@ def tenants_unattributed(
     if not found:
         console.print("nothing is unattributed")
         return
-    table = Table("who", "why", "since", "last", "attempts", "decisions", "tokens", "unpriced", "provider cost")
+    numbers = ("attempts", "decisions", "tokens", "unpriced", "provider cost")
+    table = plain_table("who", "why", "since", "last", *numbers, right=numbers)
     for each in found:
         counts = (each.attempts, each.decisions, each.tokens, each.unpriced_tokens)
         cost = f"{text_of(each.provider_pico)} {each.currency}".rstrip()

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 
+from gatemeter.cli.screen import screen
 from gatemeter.schemas.proofs import FORMAT, ProofError, Proven, verify_proof
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_screen: Final = Console(highlight=False, soft_wrap=True)
-_errors: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+_screen: Final = screen(soft_wrap=True)
+_errors: Final = screen(stderr=True, soft_wrap=True)
 
 
 def verify(

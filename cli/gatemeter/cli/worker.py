@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import typer
-from rich.console import Console
+
+from gatemeter.cli.screen import screen
 
 
 def worker() -> None:
     """Run one worker; start as many as you like, up to the number of partitions. Settings: docs/operating.md.
 
-    Example: GATEMETER_BROKERS=kafka:9092 GATEMETER_SECRETS_FILE=secrets.json
+    Example: GATEMETER_BOOTSTRAP=kafka:9092 GATEMETER_SECRETS_FILE=secrets.json
     GATEMETER_OPERATOR_KEYS_FILE=operators.json gatemeter worker
     """
     from gatemeter.processors.settings import SettingsError, load_settings, prepare_process
@@ -18,7 +19,7 @@ def worker() -> None:
     try:
         settings = load_settings()
     except SettingsError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
+        screen(stderr=True, soft_wrap=True).print(str(error), markup=False)
         raise typer.Exit(2) from error
     from gatemeter.processors.worker import leave, run_worker  # after prepare_process: it imports polars
 

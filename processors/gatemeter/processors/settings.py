@@ -91,7 +91,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Reads and checks `environment` (default: the process's). Raises `SettingsError`."""
     read = _Reader(os.environ if environment is None else environment)
     settings = Settings(
-        brokers=read.brokers("BROKERS", "127.0.0.1:9092"),
+        brokers=read.brokers("BOOTSTRAP", "127.0.0.1:9092"),
         topic=read.topic("TOPIC", EVENTS_TOPIC),
         metadata_topic=read.topic("METADATA_TOPIC", METADATA_TOPIC),
         group=read.topic("GROUP", "gatemeter"),

@@ -83,7 +83,7 @@ def started(home: Home) -> tuple[subprocess.Popen[str], str]:
     local = home.start("local", "--workers", "1")
     assert local.stdout is not None
     printed = ""
-    while "--operator-key" not in printed:
+    while "gatemeter tenants apply" not in printed:
         line = local.stdout.readline()
         assert line, f"it ended: {printed}"
         printed += line
@@ -113,25 +113,29 @@ def test_nothing_outlives_a_killed_command(home: Home) -> None:
 def test_what_local_explains_works_as_printed(home: Home) -> None:
     local, printed = started(home)
     try:
-        commands = [
-            part.replace("\\\n", " ").split()
-            for part in re.findall(r"^  (gatemeter [^\n\\]*(?:\\\n[^\n\\]*)*)", printed, re.M)
-        ]
-        emit, report, tenants = ([GATEMETER, *command[1:]] for command in commands)
-        for command in (tenants, [*emit, "--limit", "200"]):
-            done = subprocess.run(
-                command, env=home.environment, capture_output=True, text=True, timeout=60, check=False
-            )
-            assert done.returncode == 0, done.stderr
+        [shell] = re.findall(r"^  (\. \S+)$", printed, re.M)
+        emit, report, explain, audit, tenants = re.findall(r"^  (gatemeter .*)$", printed, re.M)
+
+        def told(command: str) -> str:
+            words = ["bash", "-c", f"{shell} && {GATEMETER} {command.removeprefix('gatemeter ')}"]
+            done = subprocess.run(words, env=home.environment, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, (command, done.stdout, done.stderr)
+            return done.stdout
+
+        told(tenants)
+        told(f"{emit} --limit 200")
         deadline = time.monotonic() + 60
         while True:
-            done = subprocess.run(
-                [*report, "--json"], env=home.environment, capture_output=True, text=True, timeout=60, check=True
-            )
-            if sum(line["requests"] for line in json.loads(done.stdout)) == 100:  # a REQUEST and a RESPONSE each
+            lines = json.loads(told(f"{report} --json"))
+            if sum(line["requests"] for line in lines) == 100:  # a REQUEST and a RESPONSE each
                 break
-            assert time.monotonic() < deadline, done.stdout
+            assert time.monotonic() < deadline, lines
             time.sleep(0.5)
+        assert "adds up" in told(explain)
+        assert "clean" in told(audit)
+        [curl] = re.findall(r"^  (curl [^\n\\]*\\\n.*)$", printed, re.M)
+        row = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=60, check=True).stdout
+        assert "engineering" in row
     finally:
         local.send_signal(signal.SIGINT)
         local.communicate(timeout=60)

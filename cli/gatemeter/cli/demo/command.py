@@ -11,7 +11,6 @@ from typing import Annotated, Final
 
 import typer
 from clickhouse_connect.driver.client import Client
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gatemeter.cli.demo.metadata import drafts
@@ -25,6 +24,7 @@ from gatemeter.cli.embedded.broker import BrokerNotReady
 from gatemeter.cli.embedded.children import ChildEnded
 from gatemeter.cli.embedded.signals import ended_in_order, until_ctrl_c
 from gatemeter.cli.embedded.system import Embedded, Wanted, embedded_system
+from gatemeter.cli.screen import screen
 from gatemeter.cli.statement_tables import statement_tables
 from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.local.launcher import LaunchFailed
@@ -38,8 +38,8 @@ _FORGOTTEN: Final = (
     "Where to query: this run is forgotten now; make demo ARGS=--keep keeps ClickHouse and says its address"
 )
 _EXPECTED_FAILURES: Final = (DemoFailed, TraceMissing, ChildEnded, BrokerNotReady, LaunchFailed)
-_screen: Final = Console(stderr=True, highlight=False)
-_out: Final = Console(highlight=False)
+_screen: Final = screen(stderr=True)
+_out: Final = screen()
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,10 @@ def _show(client: Client, check: Conservation, result: Result, events_per_second
 
 def _where(system: Embedded) -> str:
     at = system.clickhouse
+    shell = system.shell_file(*next(iter(GATEWAYS.items())))
     return (
-        f"Query ClickHouse until Ctrl-C: curl '{at.url}/?database=gatemeter' -H 'X-ClickHouse-User: {at.user}'"
+        f"Until Ctrl-C, in another shell: . {shell} and then gatemeter report, explain, audit and so on; or SQL:"
+        f" curl '{at.url}/?database=gatemeter' -H 'X-ClickHouse-User: {at.user}'"
         f" -H 'X-ClickHouse-Key: {at.password}' -d 'SELECT * FROM chargeback_monthly FORMAT Vertical'"
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -77,6 +78,39 @@ class Embedded:
         """Its public half: what gatemeter verify-proof needs."""
         return self.folder / "sealers.json"
 
+    @property
+    def password_file(self) -> Path:
+        """The password of ClickHouse."""
+        return self.folder / "clickhouse-password"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where everything is, as workers and commands read it."""
+        return {
+            "GATEMETER_BOOTSTRAP": self.bootstrap,
+            "GATEMETER_CLICKHOUSE_URL": self.clickhouse.url,
+            "GATEMETER_CLICKHOUSE_USER": self.clickhouse.user,
+            "GATEMETER_CLICKHOUSE_PASSWORD_FILE": str(self.password_file),
+            "GATEMETER_SECRETS_FILE": str(self.secrets_file),
+            "GATEMETER_OPERATOR_KEYS_FILE": str(self.operator_keys_file),
+            "GATEMETER_SEALER_KEY_FILE": str(self.sealer_file),
+            "GATEMETER_SEALERS_FILE": str(self.sealers_file),
+        }
+
+    def shell_file(self, gateway: str, kind: str) -> Path:
+        """A file for shells: after it commands, and hooks of `gateway`, need no option to find this system."""
+        own = {
+            "GATEMETER_OPERATOR_KEY_FILE": str(self.operator_file),
+            "GATEMETER_GATEWAY_ID": gateway,
+            "GATEMETER_GATEWAY_KIND": kind,
+            "GATEMETER_KID": self.kids[gateway],
+            "GATEMETER_ATTESTATION_KEY_FILE": str(self.attestation_file(gateway)),
+        }
+        lines = [f"export {name}={quote(value)}\n" for name, value in (self.environment | own).items()]
+        path = self.folder / "env"
+        path.write_text("".join(lines), "utf-8")
+        return path
+
 
 @contextmanager
 def embedded_system(wanted: Wanted, say: Callable[[str], None]) -> Iterator[Embedded]:
@@ -129,22 +163,14 @@ def _make_topics(connection: Connection, partitions: int) -> None:
 
 
 def _start_worker(system: Embedded, number: int) -> None:
-    password_file = system.folder / "clickhouse-password"
-    if not password_file.exists():
-        password_file.touch(mode=0o600)
-        password_file.write_text(system.clickhouse.password, "utf-8")
+    if not system.password_file.exists():
+        system.password_file.touch(mode=0o600)
+        system.password_file.write_text(system.clickhouse.password, "utf-8")
     settings = {
-        "GATEMETER_BROKERS": system.bootstrap,
+        **system.environment,
         "GATEMETER_EMBEDDED_BROKER": "1",
         "GATEMETER_WORKER": f"worker-{number}",
-        "GATEMETER_SECRETS_FILE": str(system.secrets_file),
-        "GATEMETER_OPERATOR_KEYS_FILE": str(system.operator_keys_file),
-        "GATEMETER_SEALER_KEY_FILE": str(system.sealer_file),
-        "GATEMETER_SEALERS_FILE": str(system.sealers_file),
         "GATEMETER_SEAL_EVERY_MS": "5000",
-        "GATEMETER_CLICKHOUSE_URL": system.clickhouse.url,
-        "GATEMETER_CLICKHOUSE_USER": system.clickhouse.user,
-        "GATEMETER_CLICKHOUSE_PASSWORD_FILE": str(password_file),
         "GATEMETER_SESSION_TIMEOUT_MS": "6000",
         "POLARS_MAX_THREADS": "1",
     }

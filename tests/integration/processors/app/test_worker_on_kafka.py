@@ -38,7 +38,7 @@ class System:
         operator = OperatorKey.generate("operator")
         (folder / "operators.json").write_text(json.dumps({operator.kid: operator.public_hex}))
         self.environment = {
-            "GATEMETER_BROKERS": kafka.bootstrap,
+            "GATEMETER_BOOTSTRAP": kafka.bootstrap,
             "GATEMETER_TOPIC": self.topic,
             "GATEMETER_METADATA_TOPIC": f"metadata-{name}",
             "GATEMETER_GROUP": f"group-{name}",
