@@ -29,6 +29,7 @@ COMMANDS: Final = (
     Command("demo", "gatemeter.cli.demo.command:demo", "local", "Send an hour of real traffic through it all."),
     Command("local", "gatemeter.cli.local:local", "local", "Run the embedded system until Ctrl-C."),
     Command("emit", "gatemeter.cli.emit:emit", "", "Replay a recorded trace through the real emitter."),
+    Command("tail envoy", "gatemeter.cli.tail_envoy:tail_envoy", "", "Meter what Envoy's access log says."),
     Command("worker", "gatemeter.cli.worker:worker", "processors", "Run one worker."),
     Command("topics apply", "gatemeter.cli.topics:topics_apply", "processors", "Create the topics that are missing."),
     Command("topics accept-gap", "gatemeter.cli.gaps:topics_accept_gap", "processors", "Go on where a log was cut."),
@@ -86,6 +87,7 @@ COMMANDS: Final = (
     Command("audit", "gatemeter.cli.audit:audit", "processors", "Check that nothing was lost, doubled or changed."),
 )
 GROUPS: Final = {
+    "tail": "Meters that read what a gateway writes about itself.",
     "topics": "Topics of Kafka.",
     "tenants": "Tenants, charge plans, policy prices and parameters.",
     "rates": "Rate cards.",

@@ -1,0 +1,153 @@
+-- What a call asked for and what its answer used, copied into dynamic metadata (namespace "gatemeter") for the access log.
+-- Reads JSON and server-sent events as they pass: no answer is held back, no text of a prompt or a completion is kept.
+-- Only the paths of ASKED and SAID are copied; usage as the provider wrote it.
+local MAX_USAGE, MAX_NAME = 4096, 256
+
+local ASKED = { model = "model", stream = "stream", stream_options = "stream_options" }
+local SAID = {
+  id = "id", responseId = "id", ["message.id"] = "id", ["response.id"] = "id",
+  model = "served_model", modelVersion = "served_model",
+  ["message.model"] = "served_model", ["response.model"] = "served_model",
+  ["choices.finish_reason"] = "finish_reason", ["candidates.finishReason"] = "finish_reason",
+  stop_reason = "finish_reason", ["message.stop_reason"] = "finish_reason", ["delta.stop_reason"] = "finish_reason",
+  status = "finish_reason", ["response.status"] = "finish_reason",
+  service_tier = "service_tier", ["response.service_tier"] = "service_tier",
+  usage = "usage", ["response.usage"] = "usage", usageMetadata = "usage", ["message.usage"] = "start_usage",
+  error = "error", ["response.error"] = "error",
+}
+
+-- By prefix, whether something wanted lies below it: what does not is passed over at the speed of a search.
+local function prefixes(wanted)
+  local known = { [""] = true }
+  for path in pairs(wanted) do
+    for at in path:gmatch("()%.") do known[path:sub(1, at)] = true end
+  end
+  return known
+end
+
+-- A scanner of JSON that arrives in pieces: `found(name, text)` gets each wanted value as it is written. Elements of an
+-- array have the array's path. What stands between two documents ("data: ", line ends) is passed over.
+local function scanner(wanted, found)
+  local below = prefixes(wanted)
+  local depth, in_string, escaped = 0, false, false
+  local prefix, is_array = {}, {}       -- by depth: the path of what is open, false where nothing below it is wanted
+  local key, reads_key, expects_key = nil, false, false
+  local name, level, taken, size = nil, 0, nil, 0 -- the value that is being copied: its depth, its pieces
+
+  return function(piece)
+    local at, start = 1, 1
+    local function copy(upto)
+      if name and upto >= start and size <= MAX_USAGE then
+        taken[#taken + 1] = piece:sub(start, upto)
+        size = size + upto - start + 1
+      end
+    end
+    local function value_ends(upto)
+      if not name or level ~= depth then return end
+      copy(upto)
+      local text = table.concat(taken):match("^%s*(.-)%s*$")
+      if size <= MAX_USAGE and text ~= "" and text ~= "null" then found(name, text) end
+      name = nil
+    end
+    while at <= #piece do
+      if escaped then
+        escaped, at = false, at + 1
+      elseif in_string then
+        local hit = piece:find('["\\]', at)
+        if reads_key and #key <= MAX_NAME then key = key .. piece:sub(at, (hit or #piece + 1) - 1) end
+        at = (hit or #piece) + 1
+        if hit and piece:byte(hit) == 92 then escaped = true elseif hit then in_string = false end
+      else
+        local hit = piece:find((depth == 0 or prefix[depth]) and '["{}%[%],:]' or '["{}%[%]]', at)
+        if not hit then break end
+        local byte = piece:byte(hit)
+        at = hit + 1
+        if byte == 123 or byte == 91 then -- { [
+          local path = ""
+          if depth > 0 then
+            path = prefix[depth]
+            if path and not is_array[depth] then path = path .. (key or "") .. "." end
+          end
+          depth = depth + 1
+          prefix[depth] = below[path] and path or false
+          is_array[depth] = byte == 91
+          expects_key = byte == 123 and prefix[depth] ~= false
+        elseif depth == 0 then
+          at = hit + 1 -- between two documents
+        elseif byte == 34 then -- "
+          in_string, reads_key = true, expects_key
+          if expects_key then key = "" end
+        elseif byte == 58 then -- :
+          expects_key = false
+          if not name and prefix[depth] then
+            name = wanted[prefix[depth] .. key]
+            level, taken, size, start = depth, {}, 0, hit + 1
+          end
+        elseif byte == 44 then -- ,
+          value_ends(hit - 1)
+          expects_key = not is_array[depth]
+        else -- } ]
+          value_ends(hit - 1)
+          depth, expects_key = depth - 1, false
+        end
+      end
+    end
+    copy(#piece)
+    start = 1
+  end
+end
+
+-- A JSON string without its quotes; nil for one that holds escapes or is too long. Other values as they are.
+local function plain(text)
+  local inner = text:match('^"(.*)"$')
+  if inner then text = inner:gsub("\\/", "/") end
+  if #text > MAX_NAME or text:find("\\", 1, true) then return nil end
+  return text
+end
+
+local function keep(handle, name, text)
+  if name == "error" then text = "true" -- never its message: it may repeat what was sent
+  elseif name ~= "usage" and name ~= "start_usage" then text = plain(text) end
+  if text then handle:streamInfo():dynamicMetadata():set("gatemeter", name, text) end
+end
+
+local function is_readable(headers)
+  local kind = headers:get("content-type") or ""
+  return (kind:find("json", 1, true) or kind:find("event-stream", 1, true)) and not headers:get("content-encoding")
+end
+
+-- A streamed chat completion has usage only where the request asks for it.
+local function with_usage(body, asked)
+  local options = asked.stream_options
+  if not options then return (body:gsub("^%s*{", '{"stream_options":{"include_usage":true},', 1)) end
+  local at, upto = body:find(options, 1, true)
+  local wanted = options:gsub('"include_usage"%s*:%s*false', '"include_usage":true', 1)
+  if not wanted:find('"include_usage"', 1, true) then
+    wanted = wanted:gsub("^{%s*}$", "{}"):gsub('^{', '{"include_usage":true,', 1):gsub(",}$", "}")
+  end
+  return body:sub(1, at - 1) .. wanted .. body:sub(upto + 1)
+end
+
+function envoy_on_request(handle)
+  if handle:headers():get(":method") ~= "POST" or not is_readable(handle:headers()) then return end
+  local buffer = handle:body()
+  if not buffer then return end
+  local body, asked = buffer:getBytes(0, buffer:length()), {}
+  scanner(ASKED, function(name, text)
+    asked[name] = text
+    if name ~= "stream_options" then keep(handle, name, text) end
+  end)(body)
+  local path = handle:headers():get(":path"):match("^[^?]*")
+  if asked.stream == "true" and path:find("/chat/completions$") then
+    local changed = with_usage(body, asked)
+    if changed ~= body then handle:headers():replace("content-length", tostring(buffer:setBytes(changed))) end
+  end
+end
+
+function envoy_on_response(handle)
+  if tonumber(handle:headers():get(":status")) >= 400 or not is_readable(handle:headers()) then return end
+  local feed = scanner(SAID, function(name, text) keep(handle, name, text) end)
+  for chunk in handle:bodyChunks() do
+    if chunk:length() > 0 then feed(chunk:getBytes(0, chunk:length())) end
+  end
+end
