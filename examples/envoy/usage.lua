@@ -25,13 +25,14 @@ local function prefixes(wanted)
   return known
 end
 
--- A scanner of JSON that arrives in pieces: `found(name, text)` gets each wanted value as it is written. Elements of an
--- array have the array's path. What stands between two documents ("data: ", line ends) is passed over.
+-- A scanner of JSON that arrives in pieces: `found(name, text, at)` gets each wanted value as it is written, and where it
+-- begins in the piece (if it is all in one). Elements of an array have the array's path. What stands between two documents ("data: ", line ends) is passed over. Memory is bounded:
+-- only what may hold something wanted is kept track of, of all else the depth is counted.
 local function scanner(wanted, found)
   local below = prefixes(wanted)
-  local depth, in_string, escaped = 0, false, false
-  local prefix, is_array = {}, {}       -- by depth: the path of what is open, false where nothing below it is wanted
-  local key, reads_key, expects_key = nil, false, false
+  local depth, skipped, in_string, escaped = 0, 0, false, false
+  local prefix, is_array = {}, {} -- by depth, of what is open and may hold something wanted
+  local key, reads_key, expects_key = "", false, false
   local name, level, taken, size = nil, 0, nil, 0 -- the value that is being copied: its depth, its pieces
 
   return function(piece)
@@ -45,9 +46,21 @@ local function scanner(wanted, found)
     local function value_ends(upto)
       if not name or level ~= depth then return end
       copy(upto)
-      local text = table.concat(taken):match("^%s*(.-)%s*$")
-      if size <= MAX_USAGE and text ~= "" and text ~= "null" then found(name, text) end
+      local space, text = table.concat(taken):match("^(%s*)(.-)%s*$")
+      if size <= MAX_USAGE and text ~= "" and text ~= "null" then found(name, text, upto - size + 1 + #space) end
       name = nil
+    end
+    local function opens(byte)
+      local path = ""
+      if skipped == 0 and depth > 0 then
+        path = is_array[depth] and (byte == 123 and prefix[depth]) or not is_array[depth] and prefix[depth] .. key .. "."
+      end
+      if skipped > 0 or not path or not below[path] then
+        skipped = skipped + 1
+      else
+        depth = depth + 1
+        prefix[depth], is_array[depth], expects_key = path, byte == 91, byte == 123
+      end
     end
     while at <= #piece do
       if escaped then
@@ -58,42 +71,33 @@ local function scanner(wanted, found)
         at = (hit or #piece) + 1
         if hit and piece:byte(hit) == 92 then escaped = true elseif hit then in_string = false end
       else
-        local hit = piece:find((depth == 0 or prefix[depth]) and '["{}%[%],:]' or '["{}%[%]]', at)
+        local hit = piece:find(skipped > 0 and '["{}%[%]]' or '["{}%[%],:]', at)
         if not hit then break end
         local byte = piece:byte(hit)
         at = hit + 1
         if byte == 123 or byte == 91 then -- { [
-          local path = ""
-          if depth > 0 then
-            path = prefix[depth]
-            if path and not is_array[depth] then path = path .. (key or "") .. "." end
-          end
-          depth = depth + 1
-          prefix[depth] = below[path] and path or false
-          is_array[depth] = byte == 91
-          expects_key = byte == 123 and prefix[depth] ~= false
-        elseif depth == 0 then
-          at = hit + 1 -- between two documents
+          opens(byte)
         elseif byte == 34 then -- "
-          in_string, reads_key = true, expects_key
-          if expects_key then key = "" end
-        elseif byte == 58 then -- :
-          expects_key = false
-          if not name and prefix[depth] then
+          in_string, reads_key = depth + skipped > 0, expects_key and skipped == 0
+          if reads_key then key = "" end
+        elseif skipped > 0 then -- } ] of what is passed over
+          skipped = skipped - 1
+        elseif depth > 0 and byte == 58 then -- :
+          if expects_key and not name then
             name = wanted[prefix[depth] .. key]
             level, taken, size, start = depth, {}, 0, hit + 1
           end
-        elseif byte == 44 then -- ,
+          expects_key = false
+        elseif depth > 0 and byte == 44 then -- ,
           value_ends(hit - 1)
           expects_key = not is_array[depth]
-        else -- } ]
+        elseif depth > 0 then -- } ]
           value_ends(hit - 1)
           depth, expects_key = depth - 1, false
         end
       end
     end
     copy(#piece)
-    start = 1
   end
 end
 
@@ -116,30 +120,32 @@ local function is_readable(headers)
   return (kind:find("json", 1, true) or kind:find("event-stream", 1, true)) and not headers:get("content-encoding")
 end
 
--- A streamed chat completion has usage only where the request asks for it.
-local function with_usage(body, asked)
-  local options = asked.stream_options
+-- A streamed chat completion has usage only where the request asks for it. `options`, `at`: its stream_options, and where.
+local function with_usage(body, options, at)
   if not options then return (body:gsub("^%s*{", '{"stream_options":{"include_usage":true},', 1)) end
-  local at, upto = body:find(options, 1, true)
   local wanted = options:gsub('"include_usage"%s*:%s*false', '"include_usage":true', 1)
   if not wanted:find('"include_usage"', 1, true) then
-    wanted = wanted:gsub("^{%s*}$", "{}"):gsub('^{', '{"include_usage":true,', 1):gsub(",}$", "}")
+    wanted = wanted:gsub("^{%s*}$", "{}"):gsub("^{", '{"include_usage":true,', 1):gsub(",}$", "}")
   end
-  return body:sub(1, at - 1) .. wanted .. body:sub(upto + 1)
+  return body:sub(1, at - 1) .. wanted .. body:sub(at + #options)
 end
 
 function envoy_on_request(handle)
   if handle:headers():get(":method") ~= "POST" or not is_readable(handle:headers()) then return end
   local buffer = handle:body()
   if not buffer then return end
-  local body, asked = buffer:getBytes(0, buffer:length()), {}
-  scanner(ASKED, function(name, text)
-    asked[name] = text
-    if name ~= "stream_options" then keep(handle, name, text) end
+  local body, streams, options, options_at = buffer:getBytes(0, buffer:length()), false, nil, nil
+  scanner(ASKED, function(name, text, at)
+    if name == "stream_options" then
+      options, options_at = text, at
+    else
+      keep(handle, name, text)
+      if name == "stream" then streams = text == "true" end
+    end
   end)(body)
   local path = handle:headers():get(":path"):match("^[^?]*")
-  if asked.stream == "true" and path:find("/chat/completions$") then
-    local changed = with_usage(body, asked)
+  if streams and path:find("/chat/completions$") then
+    local changed = with_usage(body, options, options_at)
     if changed ~= body then handle:headers():replace("content-length", tostring(buffer:setBytes(changed))) end
   end
 end

@@ -1,8 +1,8 @@
 """A provider on loopback whose answers all differ in their tokens, and who keeps a log of every try.
 
 The model asked for is `<case>-<number>`: `ok`; `flaky` fails once, then answers; `down` always fails; `limited` answers
-429; `absent` and `zero` say no usage, and none used; `cut` and `hangs` stream one part, then cut the connection or say
-nothing more; `stalls` says nothing.
+429; `pieces` writes its answer in pieces of seven bytes; `absent` and `zero` say no usage, and none used; `cut` and
+`hangs` stream one part, then cut the connection or say nothing more; `stalls` says nothing.
 """
 
 from __future__ import annotations
@@ -169,10 +169,22 @@ class CountingProvider:
         said = (None, None) if case == "absent" else (used["input"], output)
         self.log.append(Tried(model, attempt, "ok", *said))
         if not asked.get("stream"):
-            return web.json_response(whole)
+            return await self._in_pieces(request, whole) if case == "pieces" else web.json_response(whole)
         if request.path == "/v1/chat/completions" and not (asked.get("stream_options") or {}).get("include_usage"):
             parts = [part for part in parts if b'"choices": []' not in part]
+        if case == "pieces":
+            text = b"".join(parts)
+            parts = [text[at : at + 7] for at in range(0, len(text), 7)]
         return await self._stream(request, parts, case)
+
+    async def _in_pieces(self, request: web.Request, whole: Any) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "application/json"})
+        await response.prepare(request)
+        text = json.dumps(whole).encode()
+        for at in range(0, len(text), 7):
+            await response.write(text[at : at + 7])
+            await asyncio.sleep(0)
+        return response
 
     async def _stream(self, request: web.Request, parts: list[bytes], case: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
