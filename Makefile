@@ -1,11 +1,13 @@
 # One command a job: `make help` lists them. Each target sets up all it needs in .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo local test lint format bench chaos up build constraints refreeze clean
+.PHONY: help demo local test litellm lint format bench chaos up build constraints refreeze clean
 SHELL := /bin/bash
 ARGS ?=
+CALLS ?= 2000
 TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
+LITELLM_VENV := .venv-litellm
 UV ?= uv
 
 help: ## Show this list
@@ -18,8 +20,11 @@ demo: $(VENV)/installed ## Run the whole system on a real trace and print a stat
 local: $(VENV)/installed ## Keep the embedded system running for trying things, until Ctrl-C
 	@$(BIN)/gatemeter local $(ARGS)
 
-test: $(VENV)/installed ## Run unit, property and integration tests (needs Java 17 and Maven for Apache Kafka)
+test: $(VENV)/installed $(LITELLM_VENV)/installed ## Run unit, property and integration tests (needs Java 17 and Maven for Apache Kafka)
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+litellm: $(VENV)/installed $(LITELLM_VENV)/installed ## Send 2,000 mixed calls through real LiteLLM proxies to ClickHouse (CALLS=)
+	GATEMETER_LITELLM_CALLS=$(CALLS) $(BIN)/python -m pytest tests/integration/producers/test_litellm_proxy.py $(ARGS)
 
 lint: $(VENV)/installed ## Check style, types and the Compose file
 	$(BIN)/ruff check .
@@ -48,12 +53,17 @@ constraints: ## Pin all dependencies anew, with hashes (needs uv and a package i
 	   env -u PIP_FIND_LINKS $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	     --no-emit-find-links --no-annotate --no-header --extra dev $(ARGS) pyproject.toml; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt
+	@{ echo '# A LiteLLM proxy with gatemeter beside it, pinned with hashes. Made by: make constraints'; \
+	   printf 'editables\nhatchling\n' | env -u PIP_FIND_LINKS $(UV) pip compile --quiet --universal --python-version 3.11 \
+	     --generate-hashes --no-emit-find-links --no-annotate --no-header --extra litellm $(ARGS) pyproject.toml -; \
+	 } > constraints-litellm.txt.new
+	@mv constraints-litellm.txt.new constraints-litellm.txt
 
 refreeze: $(VENV)/installed ## Take new digests of the contracts; before their release only
 	$(BIN)/python tests/support/frozen.py
 
 clean: ## Remove the virtual environment, caches and builds
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf $(VENV) $(LITELLM_VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 
 # What is pinned comes first, hash by hash; the project itself needs nothing but that.
 $(VENV)/installed: constraints.txt pyproject.toml
@@ -64,4 +74,13 @@ $(VENV)/installed: constraints.txt pyproject.toml
 	@echo 'Installing the pinned dependencies into $(VENV)…' >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@
+
+# LiteLLM pins much that gatemeter's own tools need otherwise, so its proxy lives in an environment of its own.
+$(LITELLM_VENV)/installed: constraints-litellm.txt pyproject.toml $(VENV)/installed
+	@if [ ! -x $(LITELLM_VENV)/bin/python ]; then $(BIN)/python -m venv $(LITELLM_VENV); fi
+	@echo 'Installing the pinned LiteLLM proxy into $(LITELLM_VENV)…' >&2
+	@$(LITELLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	   -r constraints-litellm.txt >&2
+	@$(LITELLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
 	@touch $@

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from types import TracebackType
+from typing import Self
 
 from aiohttp import web
 
@@ -47,11 +48,15 @@ class StubProvider:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/messages", self._messages)
+        self._add_routes(app)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    def _add_routes(self, app: web.Application) -> None:
+        """More paths, for providers that answer more."""
 
     async def _stop(self) -> None:
         assert self._runner is not None
@@ -90,7 +95,7 @@ class StubProvider:
             request.transport.close()
         return response
 
-    def __enter__(self) -> StubProvider:
+    def __enter__(self) -> Self:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(30)
         return self

@@ -76,6 +76,7 @@ def test_a_command_without_its_extra_says_the_cure_in_one_line(
         ("gatemeter.sinks.local.server", LOCAL, "local"),
         ("gatemeter.cli.embedded.system", LOCAL, "local"),
         ("gatemeter.producers.hooks.httpx", ("httpx2",), "httpx"),
+        ("gatemeter.producers.hooks.litellm", ("litellm",), "litellm"),
     ],
 )
 def test_an_import_without_its_extra_says_the_cure(module: str, blocked: tuple[str, ...], extra: str) -> None:

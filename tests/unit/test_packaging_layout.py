@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOTS = ("schemas", "producers", "processors", "sinks", "cli")
@@ -30,10 +32,16 @@ def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
-def pinned() -> set[str]:
-    extras = project()["project"]["optional-dependencies"].values()
-    lines = [*project()["project"]["dependencies"], *(line for extra in extras for line in extra)]
-    return {line for line in lines if not line.startswith("gatemeter[")}
+def base() -> dict[str, SpecifierSet]:
+    """What a gateway needs: ranges, since it is installed beside the gateway's own pins."""
+    return {found.name: found.specifier for found in map(Requirement, project()["project"]["dependencies"])}
+
+
+def pinned(*extras: str) -> set[str]:
+    """The exact pins of these extras; without a name of all but `litellm`, which has an environment of its own."""
+    found = project()["project"]["optional-dependencies"]
+    chosen = extras or tuple(name for name in found if name != "litellm")
+    return {line for name in chosen for line in found[name] if not line.startswith("gatemeter[")}
 
 
 @pytest.mark.parametrize("root", ROOTS)
@@ -81,21 +89,28 @@ def _parsed(file: Path) -> ast.Module:
     return ast.parse(file.read_text("utf-8"))
 
 
-def test_every_dependency_is_pinned_exactly() -> None:
-    assert [line for line in pinned() if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)] == []
+def test_every_dependency_of_an_extra_is_pinned_exactly() -> None:
+    lines = pinned() | pinned("litellm")
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z]+\])?==[A-Za-z0-9.]+", line)] == []
+
+
+def test_the_base_install_has_ranges_with_both_ends() -> None:
+    for name, accepted in base().items():
+        assert {entry.operator for entry in accepted} == {">=", "<"}, f"{name}: {accepted}"
 
 
 def test_every_dependency_is_explained() -> None:
     explained = set(
         re.findall(r"^\| ([A-Za-z0-9._-]+) \|", (ROOT / "docs" / "dependencies.md").read_text("utf-8"), re.M)
     )
-    names = {line.split("==")[0] for line in pinned()}
+    names = {line.split("==")[0].split("[")[0] for line in pinned() | pinned("litellm")} | set(base())
     assert names - explained == set(), "docs/dependencies.md must say why"
     assert explained - names - {"package"} == set(), "docs/dependencies.md explains what is not used"
 
 
-def test_the_constraints_pin_the_same_versions_by_hash_and_name_no_index() -> None:
-    text = (ROOT / "constraints.txt").read_text("utf-8")
+@pytest.mark.parametrize(("file", "extras"), [("constraints.txt", ()), ("constraints-litellm.txt", ("litellm",))])
+def test_the_constraints_pin_the_same_versions_by_hash_and_name_no_index(file: str, extras: tuple[str, ...]) -> None:
+    text = (ROOT / file).read_text("utf-8")
     entries = re.split(r"\n(?=\S)", text.strip())[1:]
     versions = {}
     for entry in entries:
@@ -103,7 +118,9 @@ def test_the_constraints_pin_the_same_versions_by_hash_and_name_no_index() -> No
         assert match, entry
         assert "--hash=sha256:" in entry, f"{match[1]} has no hash"
         versions[match[1]] = match[2]
-    for line in pinned():
-        name, version = line.split("==")
+    for line in pinned(*extras):
+        name, version = line.split("[")[0].split("==")[0], line.split("==")[1]
         assert versions.get(re.sub(r"[._]", "-", name.lower())) == version, f"{line}: run make constraints"
+    for name, accepted in base().items():
+        assert accepted.contains(versions[name]), f"{file} tests {name} {versions[name]}, which {accepted} leaves out"
     assert not re.search(r"://|--index|--find-links|/opt/", text)
