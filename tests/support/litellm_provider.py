@@ -17,6 +17,8 @@ from aiohttp import web
 from support.hooks import event_of
 from support.stub_provider import StubProvider
 
+NOT_REPORTED = "not reported"
+"""Missing or estimated: of a try that did not come to its end, chance decides what LiteLLM has seen."""
 _TAG = re.compile(r"tag-(\w+)")
 
 
@@ -76,7 +78,7 @@ class LiteLLMProvider(StubProvider):
         for part in sent[:3] if model in ("cut", "hangs") else sent:
             await response.write(part)
         if model in ("cut", "hangs"):
-            self._say(tag, model, "error" if model == "cut" else "cancelled", "estimated", None)
+            self._say(tag, model, "error" if model == "cut" else "cancelled", NOT_REPORTED, None)
             await (asyncio.sleep(0.2) if model == "cut" else asyncio.sleep(60))
             assert request.transport is not None
             request.transport.close()
@@ -88,10 +90,10 @@ class LiteLLMProvider(StubProvider):
         if model == "slow":
             await asyncio.sleep(1)
         if model == "stalls":
-            self._say(tag, model, "timeout", "missing", None)
+            self._say(tag, model, "timeout", NOT_REPORTED, None)
             await asyncio.sleep(60)
         if model == "fails" or (model == "flaky" and self._tries[tag] <= 2):
-            self._say(tag, model, "error", "missing", None)
+            self._say(tag, model, "error", NOT_REPORTED, None)
             return web.json_response({"error": {"message": "overloaded"}}, status=500)
         return None
 

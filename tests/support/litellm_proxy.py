@@ -16,7 +16,7 @@ import msgspec
 from gatemeter.producers.events import FIELDS
 from gatemeter.producers.segments import FileSegment, read_header, read_records
 from support.kafka import free_port
-from support.litellm_provider import LiteLLMProvider, Served
+from support.litellm_provider import NOT_REPORTED, LiteLLMProvider, Served
 from support.processes import Process, Processes, eventually
 from support.spine import Spine
 
@@ -157,7 +157,8 @@ def published(events: list[dict[str, Any]], tag: str) -> list[Served]:
 
 def as_served(event: dict[str, Any]) -> Served:
     """A RESPONSE in the words of the provider's log; figures that are estimates are left out."""
-    tokens = event["input_text_uncached"], event["output_text_visible"]
-    if event["usage_source"] != "reported":
+    source, tokens = event["usage_source"], (event["input_text_uncached"], event["output_text_visible"])
+    if source != "reported":
+        source = source if event["status"] == "ok" else NOT_REPORTED
         tokens = (None, None)
-    return Served(event["client_request_id"], event["model"], event["status"], event["usage_source"], *tokens)
+    return Served(event["client_request_id"], event["model"], event["status"], source, *tokens)

@@ -28,7 +28,7 @@ CALLS_END_TO_END = int(os.environ.get("GATEMETER_LITELLM_CALLS", "160"))
 FACTS = """
 SELECT client_request_id, request_id, attempt, model, status, usage_source, input_text_uncached, output_text_visible,
        tenant_id, evidence_grade, status = 'error' AND http_status IS NULL AS unreached
-FROM usage_facts FINAL WHERE has_response AND gateway_cache = 'none'
+FROM attempts WHERE has_response AND gateway_cache = 'none'
 """
 
 
