@@ -38,6 +38,11 @@ class _Lines:
             return [line if line is None or len(line) <= self._max_bytes else None for line in lines]
         return lines
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether the next bytes belong to what came before: inside a line, or behind a CR that may be half an end."""
+        return bool(self._begun) or self._too_long or self._after_cr
+
     def end(self) -> bytes | None:
         """The last line, where nothing ended it."""
         return self._ended(b"")
@@ -72,10 +77,16 @@ class ServerSentEvents:
         self._data: list[bytes] = []
         self._size = 0
         self._is_oversized = False
+        self._is_inside = False
         self._is_first = True
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of the events that this chunk completes."""
+        if not self._is_inside and len(chunk) <= self._max_bytes:
+            whole = _only_data(chunk)
+            if whole is not None:
+                self._is_first = False
+                return [whole]
         payloads: list[bytes] = []
         for line in self._lines.feed(chunk):
             if self._is_first:
@@ -85,6 +96,7 @@ class ServerSentEvents:
                 self._dispatch(payloads)
             else:
                 self._take(line)
+        self._is_inside = self._lines.is_inside or bool(self._data) or self._is_oversized
         return payloads
 
     def end(self) -> list[bytes]:
@@ -119,6 +131,18 @@ class ServerSentEvents:
         self._data.clear()
         self._size = 0
         self._is_oversized = False
+
+
+def _only_data(chunk: bytes) -> bytes | None:
+    """The data of the usual chunk: one whole event, a name or none and one line of data. None of any other."""
+    lines, start = chunk.count(b"\n"), 0
+    if lines == 3 and chunk.startswith(b"event: "):
+        start = chunk.index(b"\n") + 1
+    elif lines != 2:
+        return None
+    if chunk.startswith(b"data: ", start) and chunk.endswith(b"\n\n") and b"\r" not in chunk:
+        return chunk[start + 6 : -2]
+    return None
 
 
 class JsonLines:

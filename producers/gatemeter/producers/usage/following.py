@@ -16,7 +16,7 @@ from gatemeter.producers.usage.verbatim import Document
 MAX_KEPT_TEXT: Final = 2_048
 _MAX_OPEN_CHOICES: Final = 256
 _BILLED_CALLS: Final = ("web_search_call", "file_search_call")
-_DONE_EVENTS: Final = (
+DONE_EVENTS: Final = (
     "image_generation.completed",
     "image_edit.completed",
     "transcript.text.done",
@@ -117,7 +117,7 @@ def follow_cohere(stream: Stream, chunk: Document) -> None:
 
 def follow_done_event(stream: Stream, chunk: Document) -> None:
     """Images, transcriptions and speech: the closing event has the usage."""
-    if chunk.value.get("type") in _DONE_EVENTS:
+    if chunk.value.get("type") in DONE_EVENTS:
         stream.final = stream.keep("usage", chunk, "usage")
 
 

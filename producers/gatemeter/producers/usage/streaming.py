@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from gatemeter.producers.usage.draft import Draft
+from gatemeter.producers.usage.glancing import GLANCES, NEWEST, READ, Verdict
 from gatemeter.producers.usage.normalising import Answer, raw_of, read_answer
 from gatemeter.producers.usage.parts import Notes
 from gatemeter.producers.usage.result import Usage
@@ -29,7 +30,8 @@ class UsageStream:
         if known.follow is None:
             names = ", ".join(name for name, other in SHAPES.items() if other.follow is not None)
             raise UnknownShape(f"shape of a stream: must be one of {names}, got {shape!r}")
-        self._shape, self._follow = known, known.follow
+        self._shape, self._follow, self._glance = known, known.follow, GLANCES[known.follow]
+        self._newest: bytes | None = None
         self._texts: dict[str, str] = {}
         self._complaints: list[str] = []
         self.answer: dict[str, Any] = {}
@@ -41,8 +43,24 @@ class UsageStream:
 
         The closing `[DONE]` and empty lines are passed over. Never raises; what is no JSON object is complained about.
         """
+        if type(chunk) is bytes:
+            verdict = self._glanced(chunk)
+            if verdict == NEWEST:
+                self._newest = chunk
+            if verdict != READ:
+                return
         if isinstance(chunk, (bytes, str)) and chunk.strip() in (END_MARK, END_MARK.encode(), "", b""):
             return
+        self._read_newest()
+        self._read(chunk)
+
+    def _read_newest(self) -> None:
+        """What was put off because it might not have been the last."""
+        newest, self._newest = self._newest, None
+        if newest is not None:
+            self._read(newest)
+
+    def _read(self, chunk: Answer) -> None:
         complaints: list[str] = []
         document = Document(chunk, complaints)
         if document.value:
@@ -50,6 +68,12 @@ class UsageStream:
         for complaint in complaints:
             if len(self._complaints) < MAX_COMPLAINTS and complaint not in self._complaints:
                 self._complaints.append(complaint)
+
+    def _glanced(self, chunk: bytes) -> Verdict:
+        try:
+            return self._glance(self, chunk)
+        except msgspec.MsgspecError:
+            return READ
 
     def keep(self, name: str, chunk: Document, *path: str) -> bool:
         """Stores the value at `path` of a chunk, and its text, as the newest `name`; False where there is none."""
@@ -65,6 +89,7 @@ class UsageStream:
 
     def usage(self) -> Usage:
         """What is known so far. `final` is False until the provider's last word on usage has come."""
+        self._read_newest()
         draft = Draft()
         draft.notes = Notes(list(self._complaints))
         usage = read_answer(self._shape, self.answer, raw_of(self._shape, self._texts), draft)
