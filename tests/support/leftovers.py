@@ -9,7 +9,16 @@ MARK = "GATEMETER_TEST_MARK"
 
 def marked(value: str) -> list[str]:
     """Command lines of all processes whose environment holds MARK=value, zombies aside."""
-    found = []
+    return list(_commands(value).values())
+
+
+def pids_of(value: str, part: str) -> list[int]:
+    """Process ids of those whose command line has `part`."""
+    return [pid for pid, command in _commands(value).items() if part in command]
+
+
+def _commands(value: str) -> dict[int, str]:
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             environment = (folder / "environ").read_bytes().split(b"\0")
@@ -17,5 +26,5 @@ def marked(value: str) -> list[str]:
         except OSError:  # it has ended, or is another user's
             continue
         if f"{MARK}={value}".encode() in environment and command:
-            found.append(command.replace(b"\0", b" ").decode())
+            found[int(folder.name)] = command.replace(b"\0", b" ").decode()
     return found

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from support.leftovers import MARK, marked
+from support.leftovers import MARK, marked, pids_of
 from support.processes import eventually
 
 GATEMETER = str(Path(sys.executable).with_name("gatemeter"))
@@ -110,29 +109,49 @@ def test_nothing_outlives_a_killed_command(home: Home) -> None:
     eventually(lambda: home.left == [], "all children have died with it", 20)
 
 
+def told(home: Home, shell: str, command: str) -> str:
+    """What a command prints in a shell that was pointed at the system."""
+    words = ["bash", "-c", f"{shell} && {GATEMETER} {command.removeprefix('gatemeter ')}"]
+    done = subprocess.run(words, env=home.environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    return done.stdout
+
+
+def requests_of(home: Home, shell: str) -> int:
+    return sum(line["requests"] for line in json.loads(told(home, shell, "gatemeter report --json")))
+
+
+def test_a_killed_worker_is_started_again_and_nothing_is_lost(home: Home) -> None:
+    local, printed = started(home)
+    try:
+        [shell] = re.findall(r"^  (\. \S+)$", printed, re.M)
+        emit = next(line for line in printed.splitlines() if "gatemeter emit" in line).strip()
+        told(home, shell, f"{emit} --limit 400")
+        [worker] = pids_of(home.mark, "gatemeter.cli.main worker")
+        os.kill(worker, signal.SIGKILL)
+        assert local.stdout is not None
+        lines = iter(local.stdout.readline, "")
+        assert next(line for line in lines if "worker-1" in line) == "• worker-1 was killed (SIGKILL): started again\n"
+        told(home, shell, f"{emit} --limit 200")
+        eventually(lambda: requests_of(home, shell) == 300, "all that was emitted is charged once", 90)
+        assert "clean" in told(home, shell, "gatemeter audit")
+    finally:
+        local.send_signal(signal.SIGINT)
+        local.communicate(timeout=60)
+
+
 def test_what_local_explains_works_as_printed(home: Home) -> None:
     local, printed = started(home)
     try:
         [shell] = re.findall(r"^  (\. \S+)$", printed, re.M)
         emit, report, explain, audit, tenants = re.findall(r"^  (gatemeter .*)$", printed, re.M)
 
-        def told(command: str) -> str:
-            words = ["bash", "-c", f"{shell} && {GATEMETER} {command.removeprefix('gatemeter ')}"]
-            done = subprocess.run(words, env=home.environment, capture_output=True, text=True, timeout=60, check=False)
-            assert done.returncode == 0, (command, done.stdout, done.stderr)
-            return done.stdout
-
-        told(tenants)
-        told(f"{emit} --limit 200")
-        deadline = time.monotonic() + 60
-        while True:
-            lines = json.loads(told(f"{report} --json"))
-            if sum(line["requests"] for line in lines) == 100:  # a REQUEST and a RESPONSE each
-                break
-            assert time.monotonic() < deadline, lines
-            time.sleep(0.5)
-        assert "adds up" in told(explain)
-        assert "clean" in told(audit)
+        told(home, shell, tenants)
+        told(home, shell, f"{emit} --limit 200")
+        eventually(lambda: requests_of(home, shell) == 100, "a REQUEST and a RESPONSE each are sunk", 60)
+        assert "engineering" in told(home, shell, report)
+        assert "adds up" in told(home, shell, explain)
+        assert "clean" in told(home, shell, audit)
         [curl] = re.findall(r"^  (curl [^\n\\]*\\\n.*)$", printed, re.M)
         row = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=60, check=True).stdout
         assert "engineering" in row

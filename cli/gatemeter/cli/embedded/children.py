@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -27,8 +27,11 @@ class ChildEnded(Exception):
 @dataclass(frozen=True)
 class _Child:
     name: str
-    process: subprocess.Popen[bytes]
+    command: Sequence[str]
+    settings: Mapping[str, str]
     log: Path
+    revived: bool
+    process: subprocess.Popen[bytes]
 
 
 class Children:
@@ -38,8 +41,9 @@ class Children:
     command itself is killed, the kernel kills them (Linux: PR_SET_PDEATHSIG, bound to the thread that starts them).
     """
 
-    def __init__(self, log_folder: Path) -> None:
+    def __init__(self, log_folder: Path, say: Callable[[str], None]) -> None:
         self._log_folder = log_folder
+        self._say = say
         self._children: list[_Child] = []
 
     def __enter__(self) -> Self:
@@ -48,29 +52,30 @@ class Children:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
-    def start(self, name: str, command: Sequence[str], settings: Mapping[str, str]) -> None:
-        """Starts `command` with `settings` on top of the environment; what it prints goes to `<name>.log`."""
+    def start(
+        self, name: str, command: Sequence[str], settings: Mapping[str, str], *, is_revived: bool = False
+    ) -> None:
+        """Starts `command` with `settings` on top of the environment; what it prints goes to `<name>.log`.
+
+        `is_revived`: where it is killed, `check` starts it again, as whatever keeps such processes elsewhere would.
+        """
         log = self._log_folder / f"{name}.log"
-        parent = os.getpid()
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **settings},
-                start_new_session=True,
-                preexec_fn=lambda: _die_with(parent),  # in the child, before it becomes the command
-            )
-        self._children.append(_Child(name, process, log))
+        process = _started(command, settings, log)
+        self._children.append(_Child(name, command, settings, log, is_revived, process))
 
     def check(self) -> None:
-        """Raises `ChildEnded` where one is gone."""
-        for child in self._children:
+        """Starts again what was killed and is to be revived. Raises `ChildEnded` where another one is gone."""
+        for number, child in enumerate(self._children):
             code = child.process.poll()
-            if code is not None:
-                lines = child.log.read_text("utf-8", "replace").strip().splitlines()[-8:]
-                raise ChildEnded(f"{child.name} ended with code {code}: " + "\n  ".join(lines or ["it wrote nothing"]))
+            if code is None:
+                continue
+            if child.revived and code < 0:
+                self._say(f"{child.name} was killed ({signal.Signals(-code).name}): started again")
+                process = _started(child.command, child.settings, child.log)
+                self._children[number] = replace(child, process=process)
+                continue
+            lines = child.log.read_text("utf-8", "replace").strip().splitlines()[-8:]
+            raise ChildEnded(f"{child.name} ended with code {code}: " + "\n  ".join(lines or ["it wrote nothing"]))
 
     def stop(self) -> None:
         """Asks all to end, workers before broker, and kills what is still there after `STOP_SECONDS`."""
@@ -84,6 +89,20 @@ class Children:
                 child.process.kill()
                 child.process.wait()
         self._children.clear()
+
+
+def _started(command: Sequence[str], settings: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    parent = os.getpid()
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **settings},
+            start_new_session=True,
+            preexec_fn=lambda: _die_with(parent),  # in the child, before it becomes the command
+        )
 
 
 def _die_with(parent: int) -> None:

@@ -119,7 +119,7 @@ def embedded_system(wanted: Wanted, say: Callable[[str], None]) -> Iterator[Embe
     with (
         tempfile.TemporaryDirectory(prefix="gatemeter-", ignore_cleanup_errors=True) as name,
         start(port=wanted.clickhouse_port) as server,
-        Children(Path(name)) as children,
+        Children(Path(name), say) as children,
     ):
         bootstrap = start_broker(children)
         system = Embedded(bootstrap, _clickhouse(server), Path(name), children, {}, wanted.partitions)
@@ -174,4 +174,6 @@ def _start_worker(system: Embedded, number: int) -> None:
         "GATEMETER_SESSION_TIMEOUT_MS": "6000",
         "POLARS_MAX_THREADS": "1",
     }
-    system.children.start(f"worker-{number}", [sys.executable, "-m", "gatemeter.cli.main", "worker"], settings)
+    system.children.start(
+        f"worker-{number}", [sys.executable, "-m", "gatemeter.cli.main", "worker"], settings, is_revived=True
+    )
