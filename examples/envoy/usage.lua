@@ -25,18 +25,33 @@ local function prefixes(wanted)
   return known
 end
 
+-- Marks of JSON's structure, by byte. A loop over bytes is compiled by LuaJIT, a pattern is not.
+local OPENS_OR_ENDS = { [34] = true, [91] = true, [93] = true, [123] = true, [125] = true } -- " [ ] { }
+local ANY_MARK = { [34] = true, [91] = true, [93] = true, [123] = true, [125] = true, [44] = true, [58] = true } -- , :
+local byte_at = string.byte
+
+local function next_mark(piece, at, marks)
+  for hit = at, #piece do
+    local byte = byte_at(piece, hit)
+    if marks[byte] then return hit, byte end
+  end
+end
+
 -- A scanner of JSON that arrives in pieces: `found(name, text, at)` gets each wanted value as it is written, and where it
 -- begins in the piece (if it is all in one). Elements of an array have the array's path. What stands between two documents ("data: ", line ends) is passed over. Memory is bounded:
 -- only what may hold something wanted is kept track of, of all else the depth is counted.
-local function scanner(wanted, found)
-  local below = prefixes(wanted)
+local function scanner(wanted, below, found)
   local depth, skipped, in_string, escaped = 0, 0, false, false
   local prefix, is_array = {}, {} -- by depth, of what is open and may hold something wanted
   local key, reads_key, expects_key = "", false, false
   local name, level, taken, size = nil, 0, nil, 0 -- the value that is being copied: its depth, its pieces
 
+  local function is_between()
+    return depth + skipped == 0 and not in_string
+  end
+
   return function(piece)
-    local at, start = 1, 1
+    local at, start, backslash = 1, 1, 0
     local function copy(upto)
       if name and upto >= start and size <= MAX_USAGE then
         taken[#taken + 1] = piece:sub(start, upto)
@@ -66,14 +81,14 @@ local function scanner(wanted, found)
       if escaped then
         escaped, at = false, at + 1
       elseif in_string then
-        local hit = piece:find('["\\]', at)
+        local hit = piece:find('"', at, true)
+        if backslash < at then backslash = piece:find("\\", at, true) or #piece + 1 end
+        if backslash < (hit or #piece + 1) then hit, escaped = backslash, true elseif hit then in_string = false end
         if reads_key and #key <= MAX_NAME then key = key .. piece:sub(at, (hit or #piece + 1) - 1) end
         at = (hit or #piece) + 1
-        if hit and piece:byte(hit) == 92 then escaped = true elseif hit then in_string = false end
       else
-        local hit = piece:find(skipped > 0 and '["{}%[%]]' or '["{}%[%],:]', at)
+        local hit, byte = next_mark(piece, at, skipped > 0 and OPENS_OR_ENDS or ANY_MARK)
         if not hit then break end
-        local byte = piece:byte(hit)
         at = hit + 1
         if byte == 123 or byte == 91 then -- { [
           opens(byte)
@@ -98,8 +113,33 @@ local function scanner(wanted, found)
       end
     end
     copy(#piece)
-  end
+  end, is_between
 end
+
+-- Whether `key` stands in the piece with something behind it, which is not null.
+local function has_value(piece, key)
+  local at, upto = piece:find(key, 1, true)
+  while at do
+    local colon = piece:match("^%s*:%s*()", upto + 1)
+    if colon and (colon > #piece or byte_at(piece, colon) ~= 110) then return true end
+    at, upto = piece:find(key, upto + 1, true)
+  end
+  return false
+end
+
+local TELLING = { '"usage"', '"finish_reason"', '"stop_reason"', '"response"', '"message"', '"error"', '"status"',
+  '"usageMetadata"', '"finishReason"' }
+
+-- Whether a piece is whole events that tell nothing new, once id and served model are known: nearly all of a stream are.
+local function is_idle(piece)
+  if piece:sub(-2) ~= "\n\n" then return false end
+  for number = 1, #TELLING do
+    if has_value(piece, TELLING[number]) then return false end
+  end
+  return true
+end
+
+local ASKED_BELOW, SAID_BELOW = prefixes(ASKED), prefixes(SAID)
 
 -- A JSON string without its quotes; nil for one that holds escapes or is too long. Other values as they are.
 local function plain(text)
@@ -135,7 +175,7 @@ function envoy_on_request(handle)
   local buffer = handle:body()
   if not buffer then return end
   local body, streams, options, options_at = buffer:getBytes(0, buffer:length()), false, nil, nil
-  scanner(ASKED, function(name, text, at)
+  scanner(ASKED, ASKED_BELOW, function(name, text, at)
     if name == "stream_options" then
       options, options_at = text, at
     else
@@ -152,8 +192,13 @@ end
 
 function envoy_on_response(handle)
   if tonumber(handle:headers():get(":status")) >= 400 or not is_readable(handle:headers()) then return end
-  local feed = scanner(SAID, function(name, text) keep(handle, name, text) end)
+  local is_stream, said = (handle:headers():get("content-type")):find("event-stream", 1, true), {}
+  local feed, is_between = scanner(SAID, SAID_BELOW, function(name, text)
+    said[name] = true
+    keep(handle, name, text)
+  end)
   for chunk in handle:bodyChunks() do
-    if chunk:length() > 0 then feed(chunk:getBytes(0, chunk:length())) end
+    local piece = chunk:length() > 0 and chunk:getBytes(0, chunk:length()) or ""
+    if not (is_stream and said.id and said.served_model and is_between() and is_idle(piece)) then feed(piece) end
   end
 end

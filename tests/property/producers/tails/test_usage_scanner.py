@@ -119,12 +119,26 @@ def test_events_of_a_stream_are_read_one_by_one_and_the_last_word_counts(
 ) -> None:
     data = b"".join(b"event: x\ndata: " + json.dumps(document).encode() + b"\n\n" for document in documents)
     said = filtered(pieces_of(data + b"data: [DONE]\n\n", cuts), kind="text/event-stream; charset=utf-8")
-    for name in ("usage", "start_usage", "id"):
+    for name in ("usage", "start_usage"):
         last = next((texts for document in documents[::-1] if (texts := expected(document)[name])), None)
         if last is None:
             assert name not in said
         else:
             assert said.get(name) in last
+
+
+@given(st.lists(DOCUMENTS, min_size=1, max_size=5), st.booleans(), st.integers(1, 3))
+def test_an_event_that_is_passed_over_would_have_said_nothing_new(
+    documents: list[dict[str, Any]], is_spaced: bool, at_once: int
+) -> None:
+    begun = {"id": "chatcmpl-1", "model": "m", "usage": None, "choices": [{"finish_reason": None}]}
+    events = [b"data: " + json.dumps(document).encode() + b"\n\n" for document in [begun, *documents]]
+    if is_spaced:
+        events = [event.replace(b'": ', b'" :  ') for event in events]
+    pieces = [b"".join(events[at : at + at_once]) for at in range(0, len(events), at_once)]
+    whole, each = (filtered(parts, kind="text/event-stream") for parts in ([b"".join(events)], pieces))
+    for name in ("usage", "start_usage", "finish_reason", "error"):
+        assert each.get(name) == whole.get(name)
 
 
 @given(st.lists(st.sampled_from([b"{", b"}", b"[", b"]", b'"', b":", b",", b"\\", b"usage", b"id", b" ", b"1"])))
