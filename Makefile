@@ -1,6 +1,6 @@
 # One command a job: `make help` lists them. Each target sets up all it needs in .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo local test litellm lint format bench chaos up build constraints refreeze clean
+.PHONY: help demo local test conformance litellm lint format bench chaos up build constraints refreeze clean
 SHELL := /bin/bash
 ARGS ?=
 CALLS ?= 2000
@@ -22,6 +22,10 @@ local: $(VENV)/installed ## Keep the embedded system running for trying things, 
 
 test: $(VENV)/installed $(LITELLM_VENV)/installed ## Run unit, property and integration tests (needs Java 17 and Maven for Apache Kafka)
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+conformance: $(VENV)/installed $(LITELLM_VENV)/installed ## Run every hook against every case and print the table that it writes to docs/hooks
+	@GATEMETER_CONFORMANCE=write $(BIN)/python -m pytest --quiet tests/conformance $(ARGS) >&2
+	@cat docs/hooks/conformance.md
 
 litellm: $(VENV)/installed $(LITELLM_VENV)/installed ## Send 2,000 mixed calls through real LiteLLM proxies to ClickHouse (CALLS=)
 	GATEMETER_LITELLM_CALLS=$(CALLS) $(BIN)/python -m pytest tests/integration/producers/test_litellm_proxy.py $(ARGS)

@@ -1,8 +1,9 @@
 """A provider on loopback whose answers all differ in their tokens, and who keeps a log of every try.
 
-The model asked for is `<case>-<number>`: `ok`; `flaky` fails once, then answers; `down` always fails; `limited` answers
-429; `pieces` writes its answer in pieces of seven bytes; `absent` and `zero` say no usage, and none used; `cut` and
-`hangs` stream one part, then cut the connection or say nothing more; `stalls` says nothing.
+The model asked for is `<case>-<number>`: `ok`; `slow`, which takes a second; `flaky` fails once, then answers; `down`
+always fails; `limited` answers 429; `pieces` writes its answer in pieces of seven bytes; `absent` and `zero` say no
+usage, and none used; `cut` and `hangs` stream one part, then cut the connection or say nothing more; `stalls` says
+nothing.
 """
 
 from __future__ import annotations
@@ -156,6 +157,8 @@ class CountingProvider:
         if case == "limited":
             self.log.append(Tried(model, attempt, "error"))
             return web.json_response({"error": {"message": "slow down"}}, status=429)
+        if case == "slow":
+            await asyncio.sleep(1)
         if case == "stalls":
             self.log.append(Tried(model, attempt, "timeout"))
             await asyncio.sleep(60)

@@ -1,4 +1,4 @@
-"""Hooks: one file for each place that a meter can sit in, over one shared core (docs/hooks.md)."""
+"""Hooks: one file for each place that a meter can sit in, over one shared core (docs/hooks)."""
 
 from __future__ import annotations
 

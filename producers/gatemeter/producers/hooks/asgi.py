@@ -3,7 +3,7 @@
     app.add_middleware(MeteringMiddleware, emitter=emitter, identify=identify)
 
 A raw wrapper: messages pass unchanged and at once, an answer is read after its bytes were forwarded, exceptions of the
-app go through. See docs/hooks.md.
+app go through. See docs/hooks/asgi.md.
 """
 
 from __future__ import annotations

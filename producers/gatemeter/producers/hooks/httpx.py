@@ -3,7 +3,7 @@
     client = OpenAI(http_client=httpx2.Client(transport=MeteredTransport(emitter=emitter, identify=identify)))
 
 For clients on httpx2, which openai, anthropic and google-genai are. It wraps any inner transport; the answer's bytes,
-and its exceptions, pass unchanged. See docs/hooks.md.
+and its exceptions, pass unchanged. See docs/hooks/httpx.md.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import gatemeter.producers.hooks
 from gatemeter.producers.hooks import DEFAULT_ENDPOINTS, Endpoint
 from gatemeter.producers.usage import UnknownShape
 
-PAGE = Path(__file__).parents[4] / "docs" / "hooks.md"
+PAGE = Path(__file__).parents[4] / "docs" / "hooks" / "README.md"
 
 
 def test_the_page_shows_every_public_name_and_no_other() -> None:
