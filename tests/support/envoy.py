@@ -17,6 +17,7 @@ from support.processes import Process, eventually
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "envoy"
 KEY = "sk-planted-secret-of-acme"
+PROVIDER_KEYS = {"OPENAI_API_KEY": "sk-planted-openai", "ANTHROPIC_API_KEY": "sk-planted-anthropic"}
 PROMPT = 'planted prompt with "model": "planted" in it'
 Change = Callable[[dict[str, Any]], None]
 
@@ -49,7 +50,7 @@ def _refusals(manager: dict[str, Any]) -> None:
         "http_service": {"server_uri": {"uri": "http://authz", "cluster": "openai", "timeout": "1s"}},
     }
     by_route = {"@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"}
-    manager["http_filters"][1:1] = [
+    manager["http_filters"][2:2] = [
         {"name": "envoy.filters.http.local_ratelimit", "typed_config": limit},
         {"name": "envoy.filters.http.ext_authz", "typed_config": authz},
     ]
@@ -125,7 +126,7 @@ class Envoy:
         binary = str(files("envoy") / "_bin" / "envoy")
         command = [binary, "-c", str(path), "--file-flush-interval-msec", "200", "--concurrency", "1", "-l", "error"]
         command += ["--disable-hot-restart"]
-        self.process = Process(command, {}, self._folder / f"envoy-{self.port}.log")
+        self.process = Process(command, PROVIDER_KEYS, self._folder / f"envoy-{self.port}.log")
         eventually(self._answers, "Envoy listens")
         return self
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from gatemeter.producers import ResponseEvent
 from support.certificates import Certificates
 from support.counting_provider import PLANTED_ANSWER, CountingProvider
-from support.envoy import KEY, PROMPT, Envoy, asked, headers
+from support.envoy import EXAMPLE, KEY, PROMPT, Envoy, asked, headers
 from support.processes import eventually
 from support.tails import KeptEvents, run_once
 
@@ -165,6 +167,41 @@ def test_a_stream_that_is_idle_is_a_time_out(tmp_path: Path) -> None:
         assert [said(event) for event in system.of("hangs-idle")] == [(1, "timeout", False, 200, "missing")]
 
 
+def test_tries_that_each_had_a_time_limit_are_time_outs(tmp_path: Path) -> None:
+    def limited(listener: dict[str, Any]) -> None:
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        manager["route_config"]["virtual_hosts"][0]["retry_policy"]["per_try_timeout"] = "0.2s"
+
+    with CountingProvider() as provider, Envoy(tmp_path, provider.port, timeout="9s", listener=limited) as envoy:
+        system = System(envoy, provider, tmp_path / "state", KeptEvents())
+        system.call(CHAT, "stalls-each")
+        assert [said(event) for event in system.of("stalls-each")] == [
+            (1, "timeout", False, None, "missing"),
+            (2, "timeout", False, None, "missing"),
+            (3, "timeout", False, 504, "missing"),
+        ]
+
+
+def test_two_envoys_and_two_tails_of_one_gateway_never_share_a_request_id(tmp_path: Path) -> None:
+    ids: list[str] = []
+    with CountingProvider() as provider:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            with Envoy(tmp_path / name, provider.port) as envoy:
+                system = System(envoy, provider, tmp_path / name / "state", KeptEvents())
+                system.call(CHAT, f"ok-{name}")
+                ids += [event.request_id for event in system.of(f"ok-{name}")]
+    assert len(set(ids)) == 2
+
+
+def test_the_example_is_valid_as_it_stands(tmp_path: Path) -> None:
+    text = (EXAMPLE / "envoy.yaml").read_text("utf-8")
+    (tmp_path / "envoy.yaml").write_text(text.replace("/var/log/envoy", str(tmp_path)))
+    command = [str(files("envoy") / "_bin" / "envoy"), "--mode", "validate", "-c", str(tmp_path / "envoy.yaml")]
+    done = subprocess.run([*command, "-l", "error"], cwd=EXAMPLE, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+
+
 def test_what_a_policy_of_envoy_refuses_is_a_denial_and_no_attempt(system: System) -> None:
     known, before = len(system.kept.policies), len(system.provider.log)
     system.call("/limited" + CHAT, "ok-first-is-free")
@@ -206,7 +243,15 @@ def test_nobody_can_claim_to_be_a_verified_tenant_or_choose_the_request_id(syste
     assert first.request_id != second.request_id
     assert {event.tenant_id for event in (first, second)} == {"acme"}
     assert {event.client_request_id for event in (first, second)} == {"the-callers-own"}
-    assert "authorization" not in system.provider.headers and "x-gatemeter-tenant" in system.provider.headers
+
+
+def test_a_provider_gets_its_own_key_and_learns_nothing_of_the_caller(system: System) -> None:
+    system.call(CHAT, "ok-keys")
+    assert system.provider.headers["authorization"] == "Bearer sk-planted-openai"
+    system.call(MESSAGES, "ok-more-keys")
+    assert system.provider.headers["x-api-key"] == "sk-planted-anthropic"
+    assert KEY not in repr(system.provider.headers)
+    assert not [name for name in system.provider.headers if "gatemeter" in name]
 
 
 def test_a_request_of_many_megabytes_is_read(system: System) -> None:
