@@ -1,6 +1,6 @@
 # One command a job: `make help` lists them. Each target sets up all it needs in .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo local test conformance litellm lint format bench chaos up build constraints refreeze clean
+.PHONY: help demo local test conformance litellm lint format bench bench-hooks chaos up build constraints refreeze clean
 SHELL := /bin/bash
 ARGS ?=
 CALLS ?= 2000
@@ -42,6 +42,9 @@ format: $(VENV)/installed ## Format the code
 
 bench: $(VENV)/installed ## Measure the pipeline against its rivals on Apache Kafka (ARGS=--json for one line)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-hooks: $(VENV)/installed ## Measure what hooks add to a call, with and without them in turn (ARGS="--json --minutes 10")
+	@$(BIN)/python -m benchmarks.hooks $(ARGS)
 
 chaos: $(VENV)/installed ## Break the pipeline under load in every way we know, then count (ARGS="--minutes 5 --json")
 	@$(BIN)/python -m chaos $(ARGS)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final
 
+from msgspec import Struct
+
 from gatemeter.schemas import limits
 
 MAX_NAME_LENGTH: Final = 256
@@ -50,8 +52,7 @@ class Notes:
     """Where a count was refused, and what is accepted there: the leaves cannot be vouched for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A JSON object at the path `where` of an answer. What it refuses goes to the shared `notes`."""
 
     value: Mapping[str, Any]
@@ -100,14 +101,15 @@ class Part:
 
     def count(self, *keys: str, most: int = limits.MAX_TOKENS_PER_EVENT) -> int | None:
         """The number under the first of `keys` that is said: a whole number of 0 to `most`."""
-        key = next((key for key in keys if self.says(key)), None)
-        if key is None:
-            return None
-        number = whole_number(self.value[key])
-        if number is None or not 0 <= number <= most:
-            self.lose(key, f"an integer of 0 to {most}", self.value[key])
-            return None
-        return number
+        for key in keys:
+            value = self.value.get(key)
+            if value is not None:
+                number = whole_number(value)
+                if number is None or not 0 <= number <= most:
+                    self.lose(key, f"an integer of 0 to {most}", value)
+                    return None
+                return number
+        return None
 
     def digits(self, key: str) -> int | None:
         """A count that came as decimal digits, as header values do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 from msgspec import Struct
@@ -10,6 +11,8 @@ from msgspec import Struct
 from gatemeter.producers.events import MAX_MISMATCHES_LENGTH
 from gatemeter.schemas.tables import BUCKETS, METERS
 
+_QUANTITIES: Final = (*BUCKETS, *METERS)
+_quantities_of: Final = attrgetter(*_QUANTITIES)
 _TEXTS: Final = ("provider_request_id", "served_model", "finish_reason", "service_tier", "region", "workload_class")
 
 
@@ -65,12 +68,12 @@ class Usage(Struct, frozen=True, kw_only=True):
     @property
     def quantities(self) -> dict[str, int | None]:
         """Every bucket and meter by name."""
-        return {name: getattr(self, name) for name in (*BUCKETS, *METERS)}
+        return dict(zip(_QUANTITIES, _quantities_of(self), strict=True))
 
     @property
     def is_known(self) -> bool:
         """Whether any bucket or meter is known; an explicit zero is known."""
-        return any(quantity is not None for quantity in self.quantities.values())
+        return _quantities_of(self).count(None) < len(_QUANTITIES)
 
     @property
     def usage_source(self) -> Literal["reported", "missing"]:
