@@ -92,6 +92,7 @@ class LiteLLMProvider(StubProvider):
         if model == "stalls":
             self._say(tag, model, "timeout", NOT_REPORTED, None)
             await asyncio.sleep(60)
+            return web.json_response({"error": {"message": "too late"}}, status=504)
         if model == "fails" or (model == "flaky" and self._tries[tag] <= 2):
             self._say(tag, model, "error", NOT_REPORTED, None)
             return web.json_response({"error": {"message": "overloaded"}}, status=500)

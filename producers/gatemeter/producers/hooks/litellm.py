@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from gatemeter.producers.emitter import Emitter
@@ -71,6 +72,18 @@ class LiteLLMMeter(CustomLogger):
             call = _carried(getattr(request_data.get("litellm_logging_obj"), "model_call_details", None))
             if call is not None:
                 call.failed(exception)
+        except Exception as error:  # noqa: BLE001  as above
+            self.metering.harmed(error)
+
+    async def async_post_call_success_deployment_hook(
+        self, request_data: Mapping[str, Any], response: object, call_type: object
+    ) -> None:
+        """An attempt was answered whole; the client has nothing yet."""
+        try:
+            record = getattr(request_data.get("litellm_logging_obj"), "model_call_details", None)
+            call = _carried(record)
+            if call is not None and record is not None:
+                call.answered(record)
         except Exception as error:  # noqa: BLE001  as above
             self.metering.harmed(error)
 
@@ -155,6 +168,11 @@ def _deployment(kwargs: Mapping[str, Any]) -> tuple[str | None, str | None]:
     model, named = kwargs.get("model"), kwargs.get("custom_llm_provider")
     if not isinstance(model, str):
         return provider_of(named), None
+    return _found(model, named if isinstance(named, str) else None)
+
+
+@lru_cache(maxsize=4096)
+def _found(model: str, named: str | None) -> tuple[str | None, str]:
     try:
         model, named, _, _ = get_llm_provider(model=model, custom_llm_provider=named)
     except Exception:  # noqa: BLE001  it raises many kinds for a model that it does not know; so will the call

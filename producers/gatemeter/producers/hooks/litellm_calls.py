@@ -66,6 +66,8 @@ class Attempt:
         self.revision = -1
         """Of the last RESPONSE; -1 before the first."""
         self.status: str | None = None
+        self.published: dict[str, Any] | None = None
+        """What its last RESPONSE said of the answer."""
         self.lacks_usage = False
         """Its RESPONSE was published without any figures."""
         self.first_chunk: int | None = None
@@ -126,6 +128,21 @@ class Call:
             fields = {"usage_source": "missing", "http_status": http_status_of(error)}
             self._end(attempt, status_of_error(error), fields)
 
+    def answered(self, record: Mapping[str, Any]) -> None:
+        """The provider's whole answer is here: it is published before the client has it."""
+        attempt = self.attempt
+        if (
+            attempt is None
+            or attempt.status is not None
+            or attempt.watch is not None
+            or attempt.fields["stream"] is True
+        ):
+            return
+        usage = usage_of_raw_answer(attempt.shape, record.get("original_response"))
+        if usage is not None:
+            self._end(attempt, "ok", {"http_status": 200, **usage.event_fields()})
+            attempt.lacks_usage = False
+
     def watching(self, response: object) -> StreamWatch | None:
         """Watches the stream of the current attempt."""
         attempt = self.attempt
@@ -145,7 +162,7 @@ class Call:
         attempt = self.attempt
         if attempt is None or attempt.watch is not watch or attempt.status is not None:
             return
-        usage = watch.usage()
+        usage = watch.usage() or (watch.usage_as_sent() if error is None else None)
         if usage is not None:
             self._end(attempt, "ok", {"http_status": 200, **usage.event_fields()})
         elif error is not None:
@@ -197,11 +214,15 @@ class Call:
             figures = estimated(usage_of_litellm(None, kwargs.get("combined_usage_object")))
             if figures["usage_source"] == "estimated":
                 self._end(attempt, attempt.status, {"http_status": 200, **figures})
-        elif attempt.status is None and is_rejection(error):
+        elif is_rejection(error):
             self._withheld(attempt, kwargs)
 
     def _withheld(self, attempt: Attempt, kwargs: Mapping[str, Any]) -> None:
         """The gateway refused in the middle: it broke the call off, or kept back what the provider had answered."""
+        if attempt.status == "ok" and attempt.published is not None and attempt.watch is None:
+            self._end(attempt, "ok", {**attempt.published, "delivered": False})
+        if attempt.status is not None:
+            return
         raw = None if attempt.watch else usage_of_raw_answer(attempt.shape, kwargs.get("original_response"))
         if raw is None:
             self._end(attempt, "cancelled", {"usage_source": "missing"})
@@ -213,7 +234,7 @@ class Call:
         error, slo = kwargs.get("exception"), mapping(kwargs.get("standard_logging_object"))
         call_type, policy = str(kwargs.get("call_type")), rejected_by(error)
         if policy == "litellm.authentication":
-            self._who["identity_source"] = "header_claim"  # it shows a key, which is not known
+            self._who = _named(Identity())  # it shows a key that is not known, and may say that it is anybody
         self._emitter.request(
             **self._fields(),
             attempt=1,
@@ -246,7 +267,7 @@ class Call:
     def _end(self, attempt: Attempt, status: str, fields: dict[str, Any]) -> None:
         """Publishes the RESPONSE, or the next revision of its usage."""
         attempt.revision += 1
-        attempt.status = status
+        attempt.status, attempt.published = status, fields
         attempt.lacks_usage = fields.get("usage_source") == "missing" and attempt.revision == 0
         attempt.latency_us = attempt.us_until() if attempt.latency_us is None else attempt.latency_us
         first = attempt.first_chunk

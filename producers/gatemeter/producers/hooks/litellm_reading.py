@@ -85,7 +85,7 @@ def short(value: object, longest: int = MAX_ID_LENGTH) -> str | None:
 
 def mapping(value: object) -> Mapping[str, Any]:
     """The value where it is a mapping, else an empty one."""
-    return value if isinstance(value, Mapping) else {}
+    return value if type(value) is dict or isinstance(value, Mapping) else {}  # the first costs a tenth
 
 
 def provider_of(name: object) -> str | None:
@@ -108,7 +108,7 @@ def metadata_of(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
     for holder in (kwargs, inner):
         for name in ("litellm_metadata", "metadata"):
             found = mapping(holder.get(name))
-            if any(key in found for key in ("user_api_key_auth", "user_api_key_hash", "user_api_key")):
+            if any(key in found for key in ("user_api_key_auth", "user_api_key_hash")):
                 return found
     return {}
 

@@ -21,6 +21,10 @@ _CHUNKS_AS_SENT: Final = ("openai_chat", "openai_compatible", "mistral_chat", "d
 """Shapes whose usage LiteLLM's chunks repeat as the provider sent it."""
 
 
+_LAST_CHUNKS: Final = 4
+"""Among them are the one with the finish reason and the one with the usage."""
+
+
 class StreamWatch:
     """What passes of one stream: how it ended, when its first chunk came, and the provider's usage in it.
 
@@ -58,6 +62,16 @@ class StreamWatch:
             self._stream.feed(payload)
         usage = self._stream.usage()
         return usage if usage.usage_source == "reported" else None
+
+    def usage_as_sent(self) -> Usage | None:
+        """The provider's usage where LiteLLM's chunks repeat it as it was sent."""
+        said = self.chunk_usage() if self.shape in _CHUNKS_AS_SENT else None
+        if said is None or self.shape is None:
+            return None
+        served: dict[str, Any] = {}
+        for chunk in (self._chunks or ())[-_LAST_CHUNKS:]:
+            served |= _served(chunk)
+        return normalise(self.shape, {**served, "usage": said})
 
     def chunk_usage(self) -> dict[str, Any] | None:
         """The newest usage object among the chunks as they came; None where the provider sent none."""

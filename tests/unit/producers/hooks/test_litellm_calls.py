@@ -100,13 +100,30 @@ def test_a_stream_that_breaks_is_an_error_whose_estimate_is_a_revision() -> None
     assert emitter.said == [(1, "error", "missing", 0, False), (1, "error", "estimated", 1, False)]
 
 
+def test_a_whole_answer_is_published_before_the_client_has_it_and_kept_back_by_a_revision() -> None:
+    emitter, call = begun()
+    call.answered(DONE)
+    call.succeeded(DONE, None)
+    assert emitter.said == [(1, "ok", "reported", 0, True)]
+    call.gave_up({**DONE, "exception": type("HTTPException", (Exception,), {})()})
+    assert emitter.said[1:] == [(1, "ok", "reported", 1, False)]
+
+
+def test_an_answer_without_usage_stays_missing_whatever_comes_later() -> None:
+    emitter, call = begun()
+    silent = {**KWARGS, "original_response": json.dumps({**CHAT, "usage": None})}
+    call.answered(silent)
+    call.succeeded(silent, ESTIMATE)
+    assert emitter.said == [(1, "ok", "missing", 0, True)]
+
+
 def test_a_stream_that_ends_waits_for_its_figures_and_says_whose_they_are() -> None:
     for chunks, source in (([SimpleNamespace(usage=CHAT["usage"])], "reported"), ([], "estimated")):
         emitter, call = begun(stream=True)
         watch = call.watching(SimpleNamespace(chunks=chunks))
         assert watch is not None
         call.streamed(watch, None)
-        assert emitter.said == []
+        assert len(emitter.said) == (source == "reported")
         call.succeeded(KWARGS, ESTIMATE)
         assert emitter.said == [(1, "ok", source, 0, True)]
 
