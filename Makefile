@@ -28,7 +28,7 @@ conformance: $(VENV)/installed $(LITELLM_VENV)/installed ## Run every hook again
 	@cat docs/hooks/conformance.md
 
 litellm: $(VENV)/installed $(LITELLM_VENV)/installed ## Send 2,000 mixed calls through real LiteLLM proxies to ClickHouse (CALLS=)
-	GATEMETER_LITELLM_CALLS=$(CALLS) $(BIN)/python -m pytest tests/integration/producers/test_litellm_proxy.py $(ARGS)
+	GATEMETER_LITELLM_CALLS=$(CALLS) $(BIN)/python -m pytest tests/conformance/test_litellm.py $(ARGS)
 
 lint: $(VENV)/installed ## Check style, types and the Compose file
 	$(BIN)/ruff check .

@@ -17,6 +17,8 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.sinks.clickhouse import ClickHouseSettings
+from support.conformance import Column, Said, said_of
+from support.conformance import Served as Tried
 from support.kafka import KafkaBroker
 from support.litellm_provider import LiteLLMProvider, Served
 from support.litellm_proxy import CALLER_KEY, PLANTED, LiteLLMProxy, as_served, asking, published, spooled
@@ -120,8 +122,9 @@ async def test_a_client_that_leaves_a_stream_is_cancelled_with_an_estimate(meter
             async for line in response.aiter_lines():
                 if "planted" in line:
                     break
-    events = await metered.agreed("leaves")
-    first, *later = [event for event in events if event["kind"] == "RESPONSE"]
+    await metered.agreed("leaves")
+    eventually(lambda: len(metered.of("leaves", "RESPONSE")) == 2, "LiteLLM's estimate follows", 30)
+    first, *later = metered.of("leaves", "RESPONSE")
     assert (first["status"], first["usage_source"], first["usage_revision"]) == ("cancelled", "missing", 0)
     assert [event["usage_revision"] for event in later] == [1]
     assert later[0]["input_text_uncached"] > 0 and later[0]["output_text_visible"] > 0
@@ -224,10 +227,55 @@ def test_no_secret_and_no_text_is_in_the_spool_or_in_what_the_hook_logs(metered:
     assert not [line for line in lines if "could not be metered" in line]
 
 
+CELLS: list[tuple[str, str, str]] = [
+    *(("ok", tag, "") for tag in ("ok", "claude", "messages", "translated", "responses", "embeddings")),
+    ("error", "fails", ""),
+    ("time-out", "stalls", ""),
+    *(("retry", tag, "") for tag in ("retry", "retrystream")),
+    ("fallback", "fallback", ""),
+    *(("stream", tag, "") for tag in ("stream", "asks", "claudestream", "messagesstream", "responsesstream")),
+    ("cancelled stream", "leaves", "LiteLLM's own count"),
+    ("usage absent", "absent", "the provider does not say; of a stream LiteLLM's own count"),
+    *(("usage zero", tag, "") for tag in ("zero", "zerostream")),
+    ("policy denial", "forbidden", ""),
+]
+
+
+@pytest.mark.parametrize(("case", "tag", "why"), CELLS)
+def test_a_cell_of_the_table(metered: Metered, column: Column, case: str, tag: str, why: str) -> None:
+    denied = case == "policy denial"
+    said = [] if denied and not metered.of(tag, "RESPONSE") else said_of(metered.events(tag))
+    column.compare(case, tried(metered.served(tag)), said, why)
+
+
+def test_of_a_cut_stream_the_end_is_told_at_once(metered: Metered, column: Column) -> None:
+    first = [event for event in metered.events("cut") if event.get("usage_revision") in (None, 0)]
+    why = "told at once; LiteLLM's own count follows where it has one"
+    column.compare("cut stream", tried(metered.served("cut")), said_of(first), why)
+
+
+def test_a_cache_hit_bills_nothing(metered: Metered, column: Column) -> None:
+    billed = [event for event in metered.of("again", "RESPONSE") if event["gateway_cache"] == "none"]
+    column.compare("cache hit", tried(metered.served("again")), said_of(billed))
+
+
+def tried(served: list[Served]) -> list[Tried]:
+    """The provider's log in the table's words."""
+    outcomes = {"timeout": "timeout", "cancelled": "hangs", "ok": "ok"}
+    return [
+        Tried(
+            "cut" if entry.model == "cut" else outcomes.get(entry.status, "error"),
+            entry.input_tokens,
+            entry.output_tokens,
+        )
+        for entry in served
+    ]
+
+
 async def test_facts_are_what_the_provider_served_though_proxies_are_killed_and_ended(
-    metered: Metered, clickhouse_database: ClickHouseSettings, clickhouse_client: Client
+    metered: Metered, column: Column, clickhouse_database: ClickHouseSettings, clickhouse_client: Client
 ) -> None:
-    """The last test of this file: it ends the proxy, and what all of them have spooled becomes facts."""
+    """The last calls of this file: it ends the proxy, and what all of them have spooled becomes facts."""
     worker = metered.spine.worker(clickhouse_database)
     second = metered.second
     async with metered.proxy.client() as client:
@@ -262,6 +310,27 @@ async def test_facts_are_what_the_provider_served_though_proxies_are_killed_and_
     assert sum(unserved.values()) == sum(fact["unreached"] for fact in facts if as_served(fact) in unserved)
     assert len({(fact["request_id"], fact["attempt"]) for fact in facts}) == len(facts)
     assert {(fact["tenant_id"], fact["evidence_grade"]) for fact in facts} == {("acme", "A")}
+    whole = [
+        tag for tag in (f"before{n}" for n in range(40)) if {e.model for e in metered.served(tag)} <= {"ok", "zero"}
+    ]
+    for case, tags in (
+        ("two processes", [*whole, *(tag.replace("before", "after") for tag in whole)]),
+        ("process killed", whole),
+        ("SIGTERM in flight", [f"flying{n}" for n in range(8)]),
+    ):
+        for tag in tags:
+            known = [fact for fact in facts if fact["client_request_id"] == tag and not fact["unreached"]]
+            column.compare(case, tried(metered.served(tag)), [said_in(fact) for fact in known])
+
+
+def said_in(fact: dict[str, Any]) -> Said:
+    """An attempt as its fact says it."""
+    names = ("status", "usage_source", "input_text_uncached", "output_text_visible")
+    return Said(*(fact[name] for name in names))
+
+
+def test_every_case_has_its_cell(column: Column) -> None:
+    column.settle()
 
 
 MIX: dict[str, dict[str, Any]] = {
