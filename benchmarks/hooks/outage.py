@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from benchmarks.hooks.places import asgi
+from benchmarks.hooks.places import asgi, spooling_emitter
 
-from gatemeter.producers import Emitter, EmitterSettings
 from gatemeter.producers.segments import FileSegment, read_header, read_records
 
 CALLS_PER_S: Final = 500
@@ -24,16 +23,7 @@ def outage(seconds: float) -> dict[str, float]:
     Raises `RuntimeError` where the spool does not hold every event.
     """
     folder = Path(tempfile.mkdtemp(prefix="gatemeter-outage-"))
-    emitter = Emitter(
-        EmitterSettings(
-            bootstrap=_NOWHERE,
-            gateway_id="bench",
-            gateway_kind="api_gateway",
-            kid="bench-1",
-            secret=b"s" * 32,
-            spool_folder=folder,
-        )
-    )
+    emitter = spooling_emitter(_NOWHERE, folder)
     try:
         call = asgi(emitter)
         calls, before, most = 0, 0, 0

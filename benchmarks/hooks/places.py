@@ -6,17 +6,33 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2
 from benchmarks.hooks.provider import ASKED, HEADERS, PATH, Message, Transport, app
 
-from gatemeter.producers import Emitter
+from gatemeter.producers import Emitter, EmitterSettings
 from gatemeter.producers.hooks import Identity
 from gatemeter.producers.hooks.asgi import MeteringMiddleware
 from gatemeter.producers.hooks.httpx import MeteredTransport
 
+TOPIC = "hooks"
 WHO = Identity(tenant_id="acme", app_id="bot", credential_fingerprint="f" * 32, identity_source="verified_credential")
+
+
+def spooling_emitter(bootstrap: str, folder: Path) -> Emitter:
+    """An emitter as a gateway has it, with its spool in `folder`."""
+    settings = EmitterSettings(
+        bootstrap=bootstrap,
+        gateway_id="bench",
+        gateway_kind="api_gateway",
+        kid="bench-1",
+        secret=b"s" * 32,
+        topic=TOPIC,
+        spool_folder=folder,
+    )
+    return Emitter(settings)
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,13 @@ from statistics import median
 from typing import Any
 
 from benchmarks.hooks.outage import outage
-from benchmarks.hooks.places import PLACES, Call, Took
+from benchmarks.hooks.places import PLACES, TOPIC, Call, Took, spooling_emitter
 from benchmarks.hooks.provider import CHUNKS
 
-from gatemeter.producers import Emitter, EmitterSettings
+from gatemeter.producers import Emitter
 from support.kafka import KafkaBroker
 
 Say = Callable[[str], None]
-TOPIC = "hooks"
 
 
 @dataclass(frozen=True)
@@ -53,16 +52,7 @@ def run(size: Size, say: Say) -> dict[str, Any]:
 def emitting(bootstrap: str) -> Iterator[Emitter]:
     """An emitter with a spool; all that it took must be delivered at the end."""
     folder = Path(tempfile.mkdtemp(prefix="gatemeter-hooks-"))
-    settings = EmitterSettings(
-        bootstrap=bootstrap,
-        gateway_id="bench",
-        gateway_kind="api_gateway",
-        kid="bench-1",
-        secret=b"s" * 32,
-        topic=TOPIC,
-        spool_folder=folder,
-    )
-    emitter = Emitter(settings)
+    emitter = spooling_emitter(bootstrap, folder)
     try:
         yield emitter
         report = emitter.close(60)

@@ -16,8 +16,9 @@ import pytest
 from support.conformance import Column, Served, said_of
 from support.counting_provider import CountingProvider
 from support.kafka import free_port
-from support.litellm_proxy import ROOT, spooled
+from support.litellm_proxy import ROOT
 from support.processes import Process, Processes, eventually
+from support.spools import spooled
 
 CHAT = "/v1/chat/completions"
 SECRET = "sk-planted-secret-0123456789"

@@ -23,7 +23,7 @@ from support.conformance import Column, Served, said_of
 from support.counting_provider import CountingProvider
 from support.hooks import ACME, SECRET
 from support.kafka import die_with_parent, free_port
-from support.litellm_proxy import spooled
+from support.spools import spooled
 
 AGENT = Path(__file__).parents[1] / "support" / "calling_agent.py"
 MESSAGES: Any = [{"role": "user", "content": "planted prompt"}]

@@ -21,9 +21,10 @@ from support.conformance import Column, Said, said_of
 from support.conformance import Served as Tried
 from support.kafka import KafkaBroker
 from support.litellm_provider import LiteLLMProvider, Served
-from support.litellm_proxy import CALLER_KEY, PLANTED, LiteLLMProxy, as_served, asking, published, spooled
+from support.litellm_proxy import CALLER_KEY, PLANTED, LiteLLMProxy, as_served, asking, published
 from support.processes import Processes, eventually
 from support.spine import Spine
+from support.spools import spooled
 
 CALLS_END_TO_END = int(os.environ.get("GATEMETER_LITELLM_CALLS", "160"))
 """`make litellm` sends 2,000."""
@@ -47,7 +48,7 @@ class Metered:
         self.proxy, self.second, self.provider, self.spine = proxy, second, provider, spine
 
     def events(self, tag: str) -> list[dict[str, Any]]:
-        return [event for event in spooled(self.proxy.spool) if event["client_request_id"] == tag]
+        return [event for event in spooled(self.proxy.spool, PLANTED) if event["client_request_id"] == tag]
 
     def of(self, tag: str, kind: str, outcome: str | None = None) -> list[dict[str, Any]]:
         return [e for e in self.events(tag) if e["kind"] == kind and outcome in (None, e.get("outcome"))]
@@ -196,7 +197,7 @@ async def test_an_unknown_key_is_denied_and_nobody_is_verified(metered: Metered)
         assert (await client.post(**{**call, "headers": {"authorization": "Bearer sk-unknown"}})).status_code == 401
 
     def denials() -> list[dict[str, Any]]:
-        return [e for e in spooled(metered.proxy.spool) if e.get("policy_id") == "litellm.authentication"]
+        return [e for e in spooled(metered.proxy.spool, PLANTED) if e.get("policy_id") == "litellm.authentication"]
 
     eventually(lambda: len(denials()) == 1, "the refusal is metered", 10)
     assert (denials()[0]["tenant_id"], denials()[0]["identity_source"]) == (None, "header_claim")
@@ -221,7 +222,7 @@ async def test_an_answer_that_a_guardrail_withholds_is_paid_for(metered: Metered
 
 
 def test_no_secret_and_no_text_is_in_the_spool_or_in_what_the_hook_logs(metered: Metered) -> None:
-    assert len(list(spooled(metered.proxy.spool))) > 50  # which looks for what was planted in each
+    assert len(list(spooled(metered.proxy.spool, PLANTED))) > 50  # which looks for what was planted in each
     lines = [line for line in metered.proxy.process.log.splitlines() if "metered" in line or "gatemeter" in line]
     assert not [line for line in lines for planted in PLANTED if planted in line]
     assert not [line for line in lines if "could not be metered" in line]

@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from aiohttp import web
+
+from support.loopback import LoopbackServer
 
 PLANTED_ANSWER = 'planted answer with "usage": {"prompt_tokens": 1} in it'
 
@@ -112,37 +112,21 @@ PATHS: dict[str, Shape] = {
 }
 
 
-class CountingProvider:
-    """Runs in a thread of its own while the block runs. `log` has a line a try; `headers` are those of the last one."""
+class CountingProvider(LoopbackServer):
+    """`log` has a line a try; `headers` are those of the last one."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.log: list[Tried] = []
         self.headers: dict[str, str] = {}
         self.bodies: dict[str, Any] = {}
         """By model, the last body that came."""
-        self.port = 0
         self._tries: Counter[str] = Counter()
         self._numbers = itertools.count(1)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="counting-provider")
-        self._runner: web.AppRunner | None = None
 
-    async def _start(self) -> None:
-        app = web.Application(client_max_size=64 * 1024 * 1024)
+    def _routed(self, app: web.Application) -> None:
         for path in PATHS:
             app.router.add_post(path, self._answer)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024).start()
-        self.port = self._runner.addresses[0][1]
-
-    async def _stop(self) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         asked = json.loads(await request.read())
@@ -201,16 +185,3 @@ class CountingProvider:
             await asyncio.sleep(0.05)
             request.transport.close()
         return response
-
-    def __enter__(self) -> CountingProvider:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(30)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(30)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()

@@ -6,15 +6,11 @@ import json
 import shutil
 import signal
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import msgspec
 
-from gatemeter.producers.events import FIELDS
-from gatemeter.producers.segments import FileSegment, read_header, read_records
 from support.kafka import free_port
 from support.litellm_provider import NOT_REPORTED, LiteLLMProvider, Served
 from support.processes import Process, Processes, eventually
@@ -132,18 +128,6 @@ def asking(model: str, tag: str, path: str = "/v1/chat/completions", **more: Any
     if path.endswith("messages"):
         body["max_tokens"] = 100
     return {"url": path, "json": body, "headers": {"x-request-id": tag}}
-
-
-def spooled(folder: Path) -> Iterator[dict[str, Any]]:
-    """The events in a spool, oldest first, as fields; none of them holds what was planted."""
-    for path in sorted(folder.rglob("*.seg")):
-        segment = FileSegment.open(path, 0)
-        found = read_header(segment)
-        for record in () if found is None else read_records(segment, found[1]):
-            assert not any(planted.encode() in record.body for planted in PLANTED)
-            kind, *values = msgspec.msgpack.decode(record.body)
-            yield {"kind": kind, **dict(zip(FIELDS[kind], values, strict=False))}
-        segment.close()
 
 
 def published(events: list[dict[str, Any]], tag: str) -> list[Served]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from types import TracebackType
-from typing import Self
 
 from aiohttp import web
 
 from support.hooks import CHAT, STREAM, event_of
+from support.loopback import LoopbackServer
 
 MESSAGE = {
     "id": "msg_1",
@@ -29,42 +27,23 @@ MESSAGE_STREAM = [
 ]
 
 
-class StubProvider:
-    """Runs in a thread of its own while the block runs.
-
-    Models: `ok`; `flaky` fails twice, then answers; `stalls` says nothing; `cut` and `hangs` stream one part, then cut
-    the connection or say nothing more.
+class StubProvider(LoopbackServer):
+    """Models: `ok`; `flaky` fails twice, then answers; `stalls` says nothing; `cut` and `hangs` stream one part, then
+    cut the connection or say nothing more.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.log: list[tuple[str, str]] = []
         self._failures = 0
-        self._loop = asyncio.new_event_loop()
-        self._runner: web.AppRunner | None = None
-        self._thread = threading.Thread(target=self._loop.run_forever, name="stub-provider")
-        self.url = ""
 
-    async def _start(self) -> None:
-        app = web.Application()
+    def _routed(self, app: web.Application) -> None:
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/messages", self._messages)
         self._add_routes(app)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     def _add_routes(self, app: web.Application) -> None:
         """More paths, for providers that answer more."""
-
-    async def _stop(self) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         return await self._answer(request, CHAT, STREAM)
@@ -94,16 +73,3 @@ class StubProvider:
             assert request.transport is not None
             request.transport.close()
         return response
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(30)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(30)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
