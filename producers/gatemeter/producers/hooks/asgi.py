@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
 from gatemeter.producers.hooks.answers import MAX_BODY_BYTES
-from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, Asked, Endpoint, asked, found
+from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, Asked, Endpoint, Place, asked, found
 from gatemeter.producers.hooks.identity import Identity
 from gatemeter.producers.hooks.metered_call import (
     REQUEST_HEADERS,
@@ -86,7 +86,7 @@ class _Exchange:
     def __init__(
         self,
         middleware: MeteringMiddleware,
-        where: tuple[Endpoint, str | None],
+        where: Place,
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -95,8 +95,8 @@ class _Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        endpoint, self._path_model = where
-        self._call = MeteredCall(middleware.metering, endpoint)
+        self._where = where
+        self._call = MeteredCall(middleware.metering, where.endpoint)
         scope["gatemeter.call"] = {
             "request_id": self._call.request_id,
             "request_started_at": self._call.started_at_us,
@@ -128,12 +128,13 @@ class _Exchange:
             return
         metering, body, self._request = self._middleware.metering, self._request, None
         try:
-            what = asked(self._scope["path"], self._path_model, bytes(body or b""))
+            what = asked(self._scope["path"], self._where.model, bytes(body or b""))
             headers = _decoded(self._scope.get("headers", ()), _REQUEST_NAMES)
         except Exception as error:  # noqa: BLE001  metering must never break the call that it meters
             metering.harmed(error)
-            what, headers = Asked(self._path_model), {}
-        self._call.begin(metering.identity_of(self._middleware.identify, self._scope), what, headers)
+            what, headers = Asked(self._where.model), {}
+        who = metering.identity_of(self._middleware.identify, self._scope)
+        self._call.begin(who, what, headers, self._where.route)
 
     async def send(self, message: Message) -> None:
         """What the app gives to the server: forwarded first, read afterwards."""

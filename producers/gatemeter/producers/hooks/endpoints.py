@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -74,14 +74,34 @@ class _Body(msgspec.Struct):
 _BODY: Final = msgspec.json.Decoder(_Body)
 
 
-def found(endpoints: Sequence[Endpoint], path: str) -> tuple[Endpoint, str | None] | None:
-    """The endpoint of a path and the model that the path names; None for a path that is not metered."""
+class Place(NamedTuple):
+    """Where a call goes: its endpoint, the model that the path names, and the path as a route.
+
+    `route` is what the endpoint's expression found, with `{model}` for the model: nothing that stands before it (a
+    gateway's prefix, an account) is told, and a route is not a route a model.
+    """
+
+    endpoint: Endpoint
+    model: str | None
+    route: str
+
+
+def found(endpoints: Sequence[Endpoint], path: str) -> Place | None:
+    """The place of a path; None for a path that is not metered."""
     plain = path.rstrip("/")
     for endpoint in endpoints:
         match = endpoint.pattern.search(plain)
         if match is not None:
-            return endpoint, match.groupdict().get("model")
+            return _place(endpoint, match)
     return None
+
+
+def _place(endpoint: Endpoint, match: re.Match[str]) -> Place:
+    model = match.groupdict().get("model")
+    if model is None:
+        return Place(endpoint, None, match[0])
+    start, end = match.span("model")
+    return Place(endpoint, model, f"{match.string[match.start() : start]}{{model}}{match.string[end : match.end()]}")
 
 
 def asked(path: str, path_model: str | None, body: bytes) -> Asked:

@@ -66,12 +66,11 @@ class _Calls:
             where = found(self._endpoints, request.url.path) if request.method == "POST" else None
             if where is None:
                 return None
-            endpoint, path_model = where
             body = _body(request)
-            call = self._attempt(endpoint, request, body)
+            call = self._attempt(where.endpoint, request, body)
             headers = {name: value for name in REQUEST_HEADERS if (value := request.headers.get(name)) is not None}
-            what = asked(request.url.path, path_model, body)
-            call.begin(self.metering.identity_of(self._identify, request), what, headers)
+            what = asked(request.url.path, where.model, body)
+            call.begin(self.metering.identity_of(self._identify, request), what, headers, where.route)
             return call
         except Exception as error:  # noqa: BLE001  metering must never break the call that it meters
             self.metering.harmed(error)

@@ -111,7 +111,7 @@ class MeteredCall:
         self._call: dict[str, Any] = {}
 
     @harmless
-    def begin(self, who: Identity, what: Asked, headers: Mapping[str, str], route: str | None = None) -> None:
+    def begin(self, who: Identity, what: Asked, headers: Mapping[str, str], route: str) -> None:
         """The call goes out: publishes the REQUEST. `headers`: names in lower case; only `REQUEST_HEADERS` are read."""
         if self.has_begun:
             return
@@ -122,7 +122,7 @@ class MeteredCall:
             "client_request_id": _short(headers.get("x-request-id") or headers.get("x-client-request-id")),
             "idempotency_key": _short(headers.get("idempotency-key")),
             "trace_id": _trace_id(headers.get("traceparent")),
-            "route": route,
+            "route": _short(route),
         }
         self.metering.emitter.request(**self._call, occurred_at=self._now_us())
 

@@ -120,6 +120,7 @@ async def test_a_response_says_who_what_and_how_long() -> None:
     assert (event.tenant_id, event.app_id, event.identity_source) == ("acme", "bot", "verified_credential")
     assert (event.provider, event.model, event.served_model) == ("openai", "gpt-4o", "gpt-4o-2024-08-06")
     assert (event.operation, event.stream, event.finish_reason) == ("chat", True, "stop")
+    assert event.route == "/chat/completions"
     assert (event.client_request_id, event.idempotency_key) == ("theirs", "k" * 256)
     assert event.trace_id == "0af7651916cd43dd8448eb211c80319c"
     assert event.provider_request_id == "chatcmpl-1"

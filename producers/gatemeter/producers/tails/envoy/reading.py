@@ -74,7 +74,7 @@ class EnvoyLog:
         if place is None or parsed.texts["method"] not in (None, "POST"):
             self.ignored += 1
             return []
-        endpoint, path_model = place
+        endpoint, path_model = place.endpoint, place.model
         request = _Request(self._gateway_id, parsed, self._at_provider(endpoint, parsed), path_model)
         return request.denied(policy) if policy and not count else request.answered(max(count, 1), tries)
 
