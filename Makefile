@@ -55,15 +55,17 @@ up: ## Start the production shape with Docker Compose (see docs/operating.md)
 build: $(VENV)/installed ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation $(ARGS)
 
-constraints: ## Pin all dependencies anew, with hashes (needs uv and a package index)
-	@{ echo '# Every dependency of gatemeter[dev], pinned with hashes. Made by: make constraints'; \
-	   env -u PIP_FIND_LINKS $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	     --no-emit-find-links --no-annotate --no-header --extra dev $(ARGS) pyproject.toml; } > constraints.txt.new
+PIN := env -u PIP_FIND_LINKS $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-find-links --no-annotate --no-header
+
+constraints: ## Pin what is new, with hashes; ARGS=--upgrade pins all anew (needs uv and a package index)
+	@cp constraints.txt constraints.txt.new
+	@$(PIN) --extra dev $(ARGS) --output-file constraints.txt.new pyproject.toml >/dev/null
+	@sed -i '1i # Every dependency of gatemeter[dev], pinned with hashes. Made by: make constraints' constraints.txt.new
 	@mv constraints.txt.new constraints.txt
-	@{ echo '# A LiteLLM proxy with gatemeter beside it, pinned with hashes. Made by: make constraints'; \
-	   printf 'editables\nhatchling\n' | env -u PIP_FIND_LINKS $(UV) pip compile --quiet --universal --python-version 3.11 \
-	     --generate-hashes --no-emit-find-links --no-annotate --no-header --extra litellm $(ARGS) pyproject.toml -; \
-	 } > constraints-litellm.txt.new
+	@cp constraints-litellm.txt constraints-litellm.txt.new
+	@printf 'editables\nhatchling\n' | $(PIN) --extra litellm $(ARGS) --output-file constraints-litellm.txt.new pyproject.toml - >/dev/null
+	@sed -i '1i # A LiteLLM proxy with gatemeter beside it, pinned with hashes. Made by: make constraints' constraints-litellm.txt.new
 	@mv constraints-litellm.txt.new constraints-litellm.txt
 
 refreeze: $(VENV)/installed ## Take new digests of the contracts; before their release only

@@ -1,4 +1,4 @@
-"""The httpx transport in the clients of openai and anthropic, and in agents of processes of their own."""
+"""The httpx transport in the clients of openai, anthropic and google-genai, and in agents of processes of their own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import anthropic
+import google.genai
 import httpx2
 import openai
 import pytest
@@ -94,6 +95,12 @@ def messages(meter: Meter, http: httpx2.Client) -> anthropic.Anthropic:
     return anthropic.Anthropic(api_key=SECRET, base_url=meter.url, http_client=http, max_retries=0, timeout=3)
 
 
+@pytest.fixture(scope="module")
+def gemini(meter: Meter, http: httpx2.Client) -> google.genai.Client:
+    options = google.genai.types.HttpOptions(base_url=meter.url, httpx_client=http, timeout=3000)
+    return google.genai.Client(api_key=SECRET, http_options=options)
+
+
 @pytest.mark.parametrize(
     ("case", "model", "why"),
     [
@@ -139,6 +146,38 @@ def test_a_streamed_message(messages: anthropic.Anthropic, meter: Meter, column:
     for _ in messages.messages.create(model="ok-message-parts", messages=MESSAGES, max_tokens=9, stream=True):
         pass
     meter.compare(column, "stream", "ok-message-parts")
+
+
+@pytest.mark.parametrize(
+    ("case", "model", "why"),
+    [
+        ("ok", "ok-gemini", ""),
+        ("usage zero", "zero-gemini", ""),
+        ("usage absent", "absent-gemini", "the provider does not say"),
+        ("error", "limited-gemini", ""),
+        ("time-out", "stalls-gemini", ""),
+    ],
+)
+def test_contents(gemini: google.genai.Client, meter: Meter, column: Column, case: str, model: str, why: str) -> None:
+    with contextlib.suppress(google.genai.errors.APIError, httpx2.TransportError):
+        gemini.models.generate_content(model=model, contents="planted prompt")
+    meter.compare(column, case, model, why)
+
+
+@pytest.mark.parametrize(
+    ("case", "model", "why"),
+    [
+        ("stream", "ok-contents", ""),
+        ("cut stream", "cut-contents", "what was written before the break is nobody's word"),
+    ],
+)
+def test_streamed_contents(
+    gemini: google.genai.Client, meter: Meter, column: Column, case: str, model: str, why: str
+) -> None:
+    with contextlib.suppress(google.genai.errors.APIError, httpx2.TransportError):
+        for _ in gemini.models.generate_content_stream(model=model, contents="planted prompt"):
+            pass
+    meter.compare(column, case, model, why)
 
 
 def test_a_caller_who_leaves(chat: openai.OpenAI, meter: Meter, column: Column) -> None:

@@ -103,6 +103,24 @@ def embeddings(served: str, used: dict[str, int] | None) -> tuple[Any, list[byte
     return whole, []
 
 
+def gemini(served: str, used: dict[str, int] | None) -> tuple[Any, list[bytes]]:
+    """An answer of Gemini; its streams repeat a usage that grows."""
+    base: dict[str, Any] = {"responseId": f"gemini-{served}", "modelVersion": served}
+    content = {"role": "model", "parts": [{"text": PLANTED_ANSWER}]}
+    begun, ended = {"content": content, "index": 0}, {"content": content, "index": 0, "finishReason": "STOP"}
+
+    def counted(output: int) -> dict[str, Any]:
+        if used is None:
+            return {}
+        given = used["input"]
+        counts = {"promptTokenCount": given, "candidatesTokenCount": output, "totalTokenCount": given + output}
+        return {"usageMetadata": counts}
+
+    output = 0 if used is None else used["output"]
+    whole = {**base, "candidates": [ended], **counted(output)}
+    return whole, [_event({**base, "candidates": [begun], **counted(output // 2)}), _event(whole)]
+
+
 Shape = Callable[[str, dict[str, int] | None], tuple[Any, list[bytes]]]
 PATHS: dict[str, Shape] = {
     "/v1/chat/completions": chat,
@@ -126,10 +144,18 @@ class CountingProvider(LoopbackServer):
 
     def _routed(self, app: web.Application) -> None:
         for path in PATHS:
-            app.router.add_post(path, self._answer)
+            app.router.add_post(path, self._asked)
+        app.router.add_post("/{version}/models/{call}", self._gemini)
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        asked = json.loads(await request.read())
+    async def _asked(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, json.loads(await request.read()), PATHS[request.path])
+
+    async def _gemini(self, request: web.Request) -> web.StreamResponse:
+        model, _, method = request.match_info["call"].partition(":")
+        asked = {**json.loads(await request.read()), "model": model, "stream": method == "streamGenerateContent"}
+        return await self._answer(request, asked, gemini)
+
+    async def _answer(self, request: web.Request, asked: dict[str, Any], shape: Shape) -> web.StreamResponse:
         model: str = asked["model"]
         self.headers = {name.lower(): value for name, value in request.headers.items()}
         self.bodies[model] = asked
@@ -148,7 +174,7 @@ class CountingProvider(LoopbackServer):
             await asyncio.sleep(60)
         number = next(self._numbers)
         used = {"input": 100 + number, "output": 0 if case == "zero" else 1000 + number}
-        whole, parts = PATHS[request.path](f"served-{model}", None if case == "absent" else used)
+        whole, parts = shape(f"served-{model}", None if case == "absent" else used)
         if case in ("cut", "hangs"):
             self.log.append(Tried(model, attempt, case))
             return await self._stream(request, parts[:1], case)
