@@ -34,6 +34,7 @@ from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink, conne
 from gatemeter.sinks.migrations import migrate
 from gatemeter.sinks.reports.audit import Audit, Finding, Result, run_checks
 from support.clickhouse import ClickHouse
+from support.mutations import mutate
 from support.seals import SEALER
 from support.spine import Spine
 
@@ -108,11 +109,11 @@ class Audited:
 
     def change(self, table: str, assignment: str, where: str) -> None:
         """Rewrites rows in place, as somebody with the administrator's rights could."""
-        self.client.command(f"ALTER TABLE {table} UPDATE {assignment} WHERE {where} SETTINGS mutations_sync = 2")
+        mutate(self.client, table, f"UPDATE {assignment} WHERE {where}")
 
     def delete(self, table: str, where: str) -> None:
         """Deletes rows for good."""
-        self.client.command(f"ALTER TABLE {table} DELETE WHERE {where} SETTINGS mutations_sync = 2")
+        mutate(self.client, table, f"DELETE WHERE {where}")
 
     def insert_changed(self, table: str, replacing: str, where: str) -> None:
         """Copies rows with some columns replaced: `replacing` is a list of `expression AS column`."""

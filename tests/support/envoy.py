@@ -86,11 +86,13 @@ class Envoy:
         idle: str | None = None,
         log: str | None = None,
         listener: Change | None = None,
+        keys: Mapping[str, str] = PROVIDER_KEYS,
     ) -> None:
         self.port = free_port()
         self.log = Path(log) if log else folder / "gatemeter.log"
         self._folder, self._provider_port = folder, provider_port
         self._timeout, self._idle, self._listener = timeout, idle, listener
+        self._keys = keys
         self.process: Process | None = None
 
     @property
@@ -126,7 +128,7 @@ class Envoy:
         binary = str(files("envoy") / "_bin" / "envoy")
         command = [binary, "-c", str(path), "--file-flush-interval-msec", "200", "--concurrency", "1", "-l", "error"]
         command += ["--disable-hot-restart"]
-        self.process = Process(command, PROVIDER_KEYS, self._folder / f"envoy-{self.port}.log")
+        self.process = Process(command, self._keys, self._folder / f"envoy-{self.port}.log")
         eventually(self._answers, "Envoy listens")
         return self
 

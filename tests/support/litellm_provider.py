@@ -71,12 +71,12 @@ class LiteLLMProvider(StubProvider):
         used = _tokens(tag, model)
         if not asked.get("stream"):
             self._say(tag, model, "ok", "missing" if used is None else "reported", used, whole is _embedding_answer)
-            return web.json_response(whole(used))
+            return web.Response(body=_of(tag, json.dumps(whole(used)).encode()), content_type="application/json")
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         sent = parts(used)
         for part in sent[:3] if model in ("cut", "hangs") else sent:
-            await response.write(part)
+            await response.write(_of(tag, part))
         if model in ("cut", "hangs"):
             self._say(tag, model, "error" if model == "cut" else "cancelled", NOT_REPORTED, None)
             await (asyncio.sleep(0.2) if model == "cut" else asyncio.sleep(60))
@@ -103,6 +103,13 @@ class LiteLLMProvider(StubProvider):
     ) -> None:
         given, made = used or (None, None)
         self.served.append(Served(tag, model, status, source, given, None if has_input_only else made))
+
+
+def _of(tag: str, answer: bytes) -> bytes:
+    """The answer with an id of its own."""
+    for known in (b'"chatcmpl-1"', b'"msg_1"', b'"resp_1"'):
+        answer = answer.replace(known, known[:-2] + tag.encode() + b'"')
+    return answer
 
 
 def _tokens(tag: str, model: str) -> tuple[int, int] | None:

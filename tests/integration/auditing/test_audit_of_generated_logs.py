@@ -23,6 +23,7 @@ from gatemeter.sinks.reports.conservation import conservation
 from gatemeter.sinks.reports.windows import check_windows
 from support.generated_logs import Step, build_log, programs
 from support.logs import OPERATOR, SECRET, TOPIC, FakeMetadata, new_fold, run
+from support.mutations import mutate
 
 TABLES = (
     *("usage_facts", "policy_facts", "usage_windows", "quarantine", "exceptions", "gateway_epochs", "attestations"),
@@ -136,7 +137,7 @@ def test_a_row_that_is_deleted_or_doubled_under_another_key_is_found(
         written.client.command(query, asked)
         expected = "is in the table and not in the log"
     else:
-        written.client.command(f"ALTER TABLE usage_facts DELETE WHERE {where} SETTINGS mutations_sync = 2", asked)
+        mutate(written.client, "usage_facts", f"DELETE WHERE {where}", asked)
         expected = "is in the log and not in the table"
     found = wrong(written.refold(log.records, views, block_rows=7))
     assert len(found) == 1

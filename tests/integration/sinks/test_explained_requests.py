@@ -18,6 +18,7 @@ from gatemeter.sinks.reports.requests import Search, find_requests, gateways_of,
 from support.explained import card, gateways, metadata_log
 from support.folded import HOUR_US, FoldedLog
 from support.logs import START_US, policy, request, response
+from support.mutations import mutate
 
 MINUTE_US = 60_000_000
 
@@ -209,11 +210,8 @@ def test_lists_are_by_any_of_four_names_and_a_time(books: Books) -> None:
 def test_a_sealed_fact_that_was_changed_does_not_add_up(books: Books) -> None:
     books.send(0, response("r", 0))
     books.sealed_through(0)
-    books.client.command(
-        "ALTER TABLE usage_facts UPDATE token_cost = token_cost + 1, provider_cost = provider_cost + 1,"
-        " charge = charge + 1 WHERE 1",
-        settings={"mutations_sync": 2},
-    )
+    changed = "token_cost = token_cost + 1, provider_cost = provider_cost + 1, charge = charge + 1"
+    mutate(books.client, "usage_facts", f"UPDATE {changed} WHERE 1")
     (explanation,) = books.explain("r")
     assert "attempt 1: token_cost is 1.000396000000, the lines give 0.000396000000" in explanation.problems
     assert "attempt 1: the charge line says charge 0.000455400008, it must be 1.000455400008" in explanation.problems

@@ -24,6 +24,7 @@ from gatemeter.sinks.arrow import rows_to_arrow
 from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink
 from support.corrections import RUN, commit_row, correction, replacing
 from support.facts import HOUR_US, NOON_US
+from support.mutations import mutate
 
 LATER = "20260301T130000Z-00000000000000bb"
 
@@ -87,7 +88,7 @@ def test_a_run_that_is_not_what_its_commit_names_is_an_error_that_names_it(
     elif damage == "an entry twice":
         write("corrections", correction(1, charge=500).table_row())
     else:
-        clickhouse_client.command("ALTER TABLE corrections DELETE WHERE entry = 1 SETTINGS mutations_sync = 1")
+        mutate(clickhouse_client, "corrections", "DELETE WHERE entry = 1")
         if damage == "a row changed":
             write("corrections", correction(1, charge=500).table_row())
     with pytest.raises(RunDiffers, match=f"run {RUN}"):

@@ -11,6 +11,7 @@ from gatemeter.processors.sealing.contents import SealStopped
 from gatemeter.schemas import merkle
 from gatemeter.schemas.signing import OperatorKey
 from support.facts import decision, exact, fact
+from support.mutations import mutate
 from support.sealing import SEALS_TOPIC, TRUSTED, Crash, Hours, MemoryTopic, Mortal, Sealer, at, free, replacement
 from support.seals import SEALER, record, seal_datum
 
@@ -362,7 +363,7 @@ def test_corrections_that_are_not_sealed_do_not_count_and_sealed_ones_do_in_open
 def test_a_run_whose_rows_were_changed_stops_sealing_by_its_name(hours: Hours) -> None:
     hours.usage(fact("r"))
     hours.correct(0, replacement("r"), run="run-9")
-    hours.client.command("ALTER TABLE corrections UPDATE charge = 6 WHERE 1 SETTINGS mutations_sync = 2")
+    mutate(hours.client, "corrections", "UPDATE charge = 6 WHERE 1")
     hours.over(0)
     with pytest.raises(SealStopped, match=r"hour 2026-03-01T12:00:00Z cannot be sealed: run run-9"):
         hours.seal()
