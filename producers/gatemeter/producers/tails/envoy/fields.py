@@ -15,6 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from gatemeter.producers.foreign import at
+
 DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         **{
@@ -70,13 +72,7 @@ class LogFields:
 
     def get(self, line: Mapping[str, Any], name: str) -> Any:
         """The value of a field; None where the log says nothing: null, '-' and '' are Envoy's words for it."""
-        where = self.names[name]
-        value: Any = line.get(where)
-        if value is None and "." in where:
-            value = line
-            for key in where.split("."):
-                value = value.get(key) if isinstance(value, Mapping) else None
-        return None if value in ("-", "") else value
+        return at(line, self.names[name])
 
 
 def _texts(path: Path, section: str, values: Any) -> dict[str, str]:

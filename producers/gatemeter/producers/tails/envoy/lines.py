@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from gatemeter.producers.events import MAX_ID_LENGTH, MAX_TEXT_LENGTH, MAX_TIME_US
+from gatemeter.producers.foreign import iso_time_us, kind_of, text, whole
 from gatemeter.producers.tails.envoy.fields import LogFields
 from gatemeter.producers.tails.running import BadLine
 from gatemeter.schemas.limits import MAX_LATENCY_US, MAX_TOKENS_PER_EVENT
@@ -79,28 +79,28 @@ class LineParser:
 
     def _attempt(self, values: Mapping[str, Any]) -> AttemptLine:
         return AttemptLine(
-            request_id=self._needed(values, "request_id", _text),
-            attempt=self._needed(values, "attempt", _whole(1, MAX_ATTEMPTS)),
+            request_id=self._needed(values, "request_id", text),
+            attempt=self._needed(values, "attempt", whole(1, MAX_ATTEMPTS)),
             started_us=self._needed(values, "started_at", _time_us),
             duration_us=self._duration(values),
-            code=self._needed(values, "code", _whole(0, 999)),
+            code=self._needed(values, "code", whole(0, 999)),
             flags=self._flags(values),
         )
 
     def _request(self, values: Mapping[str, Any]) -> RequestLine:
         return RequestLine(
-            request_id=self._needed(values, "request_id", _text),
+            request_id=self._needed(values, "request_id", text),
             started_us=self._needed(values, "started_at", _time_us),
-            path=self._needed(values, "path", _text).partition("?")[0],
-            code=self._needed(values, "code", _whole(0, 999)),
+            path=self._needed(values, "path", text).partition("?")[0],
+            code=self._needed(values, "code", whole(0, 999)),
             flags=self._flags(values),
-            details=self._optional(values, "details", _text) or "",
-            attempts=self._optional(values, "attempts", _whole(0, MAX_ATTEMPTS)),
+            details=self._optional(values, "details", text) or "",
+            attempts=self._optional(values, "attempts", whole(0, MAX_ATTEMPTS)),
             duration_us=self._duration(values),
-            ttft_us=self._optional(values, "ttft_us", _whole(0, MAX_LATENCY_US)),
+            ttft_us=self._optional(values, "ttft_us", whole(0, MAX_LATENCY_US)),
             texts={name: self._text(values, name, longest) for name, longest in TEXTS.items()},
             usage={name: self._optional(values, name, _json) for name in ("usage", "start_usage")},
-            counts={name: self._optional(values, name, _whole(0, MAX_TOKENS_PER_EVENT)) for name in COUNTS},
+            counts={name: self._optional(values, name, whole(0, MAX_TOKENS_PER_EVENT)) for name in COUNTS},
         )
 
     def _needed(self, values: Mapping[str, Any], name: str, read: Callable[[Any], Any]) -> Any:
@@ -120,19 +120,19 @@ class LineParser:
             return None
 
     def _text(self, values: Mapping[str, Any], name: str, longest: int) -> str | None:
-        text: str | None = self._optional(values, name, _text)
-        return None if text is None else text[:longest]
+        found: str | None = self._optional(values, name, text)
+        return None if found is None else found[:longest]
 
     def _flags(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        flags = self._optional(values, "flags", _text)
+        flags = self._optional(values, "flags", text)
         return tuple(flags.split(",")) if flags else ()
 
     def _duration(self, values: Mapping[str, Any]) -> int | None:
         """The finer one; it is missing where the answer never ended."""
-        fine: int | None = self._optional(values, "duration_us", _whole(0, MAX_LATENCY_US))
+        fine: int | None = self._optional(values, "duration_us", whole(0, MAX_LATENCY_US))
         if fine is not None:
             return fine
-        coarse: int | None = self._optional(values, "duration_ms", _whole(0, MAX_LATENCY_US // 1000))
+        coarse: int | None = self._optional(values, "duration_ms", whole(0, MAX_LATENCY_US // 1000))
         return None if coarse is None else coarse * 1000
 
 
@@ -152,29 +152,6 @@ def _object(line: bytes) -> Mapping[str, Any]:
     raise BadLine(f"must be a JSON object, got {len(line)} bytes that are none")
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"must be text, got {_kind(value)}")
-    return value.encode(errors="replace").decode()
-
-
-def _whole(low: int, high: int) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
-        if isinstance(value, str) and value.isdecimal() and len(value) <= 18:
-            value = int(value)
-        if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-            value = int(value)  # dynamic metadata knows no integers
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"must be an integer of {low} to {high}, got {_kind(value)}")
-        return value
-
-    return read
-
-
 def _time_us(value: Any) -> int:
     """Seconds since 1970 with up to nine decimals, as text (never through a float), or ISO 8601."""
     match = _EPOCH.fullmatch(value) if isinstance(value, str) else None
@@ -182,34 +159,22 @@ def _time_us(value: Any) -> int:
         found = int(match[1]) * 1_000_000 + int((match[2] or "").ljust(6, "0")[:6])
     else:
         try:
-            moment = datetime.fromisoformat(value)
-            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-            since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-            found = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-        except (TypeError, ValueError, OverflowError):
+            found = iso_time_us(value)
+        except ValueError:
             found = -1
     if not 0 <= found <= MAX_TIME_US:
-        raise ValueError(f"must be text: seconds since 1970 (%START_TIME(%s.%6f)%) or ISO 8601, got {_kind(value)}")
+        raise ValueError(f"must be text: seconds since 1970 (%START_TIME(%s.%6f)%) or ISO 8601, got {kind_of(value)}")
     return found
 
 
 def _json(value: Any) -> str:
     """A usage object: its text as the provider wrote it, or the object itself."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    if len(text) > MAX_USAGE_LENGTH:
-        raise ValueError(f"must be a JSON object of at most {MAX_USAGE_LENGTH} characters, got {len(text)}")
+    said = value if isinstance(value, str) else json.dumps(value)
+    if len(said) > MAX_USAGE_LENGTH:
+        raise ValueError(f"must be a JSON object of at most {MAX_USAGE_LENGTH} characters, got {len(said)}")
     try:
-        if isinstance(json.loads(text), dict):
-            return text
+        if isinstance(json.loads(said), dict):
+            return said
     except (ValueError, RecursionError):
         pass
-    raise ValueError(f"must be a JSON object, got {_kind(value)}")
-
-
-def _kind(value: Any) -> str:
-    """What a value is, without what it says: a log that is configured wrongly may hold anything."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value) if abs(value) < 1e18 else "a larger number"
-    if value is None:
-        return "nothing"
-    return "text" if isinstance(value, str) else type(value).__name__
+    raise ValueError(f"must be a JSON object, got {kind_of(value)}")
