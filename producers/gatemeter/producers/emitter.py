@@ -244,6 +244,11 @@ class Emitter:
         run = self._run
         return run.epoch if run is not None else ""
 
+    def free_bytes(self) -> int:
+        """Room in the spool, in bytes; 0 after `close`. For hosts that can tell their senders to wait."""
+        run = self._run or self._restarted()
+        return 0 if run is None else run.spool.free_bytes
+
     def counters(self) -> EmitterCounters:
         """Totals over all partitions."""
         run, report = self._run, self._report  # each once: `close` and a fork change them beside us

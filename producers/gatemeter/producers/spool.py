@@ -239,6 +239,11 @@ class Spool(Origin):
         return self._bytes
 
     @property
+    def free_bytes(self) -> int:
+        """Room for events and their frames, with one header of a segment kept free."""
+        return max(0, self._max_bytes - self._bytes - self._header_bytes)
+
+    @property
     def is_crowded(self) -> bool:
         """More than half full."""
         return self._bytes > self._max_bytes // 2
