@@ -36,7 +36,7 @@ _NUMBERS: Final = {
     "max_items": (1, 100_000, 10_000),
     "max_waiting": (1, 10_000, 64),
     "read_seconds": (1, 600, 30),
-    "max_spool_bytes": (64 * 1024, 1 << 40, 256 * MIB),
+    "max_spool_bytes": (MIB, 1 << 40, 256 * MIB),
 }
 _TOP: Final = (
     *("listen", "spool_folder", "spool_mode", "bootstrap", "secrets_file", "topic", "uncounted_text"),
