@@ -291,8 +291,8 @@ OPERATED = ("discard", "discard", "discard_unread", "admit", "admit_and_replay",
 def steps() -> st.SearchStrategy[Step]:
     jumps = (*STEPS_US[:8], *STEPS_US[:8], *STEPS_US[:10], *STEPS_US, -MINUTE, 31 * DAY)
     return st.one_of(
-        *[st.builds(Send, st.integers(0, 3), st.lists(events(), max_size=6).map(tuple))] * 7,
-        st.builds(Resend, st.integers(0, 3), st.integers(0, 12), st.integers(1, 8)),
+        *[st.builds(Send, st.integers(0, 4), st.lists(events(), max_size=6).map(tuple))] * 7,
+        st.builds(Resend, st.integers(0, 4), st.integers(0, 12), st.integers(1, 8)),
         st.builds(Again, st.integers(0, 30)),
         st.builds(Control, st.sampled_from((1, 2, 3, 4, 5, 6, 7, 6, 7))),
         st.builds(Bad, st.sampled_from(BAD), st.integers(0, 30), st.integers(0, 400)),
@@ -326,6 +326,7 @@ class Builder:
             Sender(Gateway(self.log, "gw-b", "b-1")),
             Sender(Gateway(self.log, run=2)),
             Sender(Gateway(self.log, "_tick", "tick-1")),
+            Sender(Gateway(self.log, "gw-a", "a-1", run=3, kind="telemetry")),
         ]
         self.starts: dict[tuple[int, int], int] = {}
 

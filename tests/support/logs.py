@@ -130,11 +130,19 @@ class Gateway:
     """One run of an emitter process for one partition."""
 
     def __init__(
-        self, log: Log, gateway_id: str = "gw-a", kid: str = "a-1", *, run: int = 1, start_us: int = 0
+        self,
+        log: Log,
+        gateway_id: str = "gw-a",
+        kid: str = "a-1",
+        *,
+        run: int = 1,
+        start_us: int = 0,
+        kind: str = "inference_proxy",
     ) -> None:
         self.log = log
         self.gateway_id = gateway_id
         self.kid = kid
+        self.kind = kind
         self.epoch = f"{START_US + start_us}-{run}-{run:016x}"
         self.sequence = 0
 
@@ -145,7 +153,7 @@ class Gateway:
         return codec.encode_batch(
             {
                 "gateway_id": self.gateway_id,
-                "gateway_kind": "inference_proxy",
+                "gateway_kind": self.kind,
                 "epoch": self.epoch,
                 "topic": TOPIC,
                 "partition": self.log.partition,

@@ -68,7 +68,10 @@ def operators_init(
 def gateways_add(
     name: Annotated[str, typer.Argument(help="Gateway id, shared by all replicas; _tick is the workers' own.")],
     kind: Annotated[
-        str, typer.Option("--kind", help="api_gateway, inference_proxy, agent_runtime or policy_point.")
+        str,
+        typer.Option(
+            "--kind", help="api_gateway, inference_proxy, agent_runtime, policy_point or telemetry (corroborating)."
+        ),
     ] = "inference_proxy",
     attestation_key: Annotated[
         Path | None,

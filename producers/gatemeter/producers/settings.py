@@ -14,7 +14,9 @@ from typing import Any, Final
 from gatemeter.schemas import limits, signing
 from gatemeter.schemas.partitions import EVENTS_TOPIC
 
-GATEWAY_KINDS: Final = ("api_gateway", "inference_proxy", "agent_runtime", "policy_point")
+TELEMETRY: Final = "telemetry"
+"""The kind of what a caller may leave out (traces, application logs): it is evidence, never charged."""
+GATEWAY_KINDS: Final = ("api_gateway", "inference_proxy", "agent_runtime", "policy_point", TELEMETRY)
 SPOOL_MODES: Final = ("process", "memory", "fsync")
 _PREFIX: Final = "GATEMETER_"
 _PATHS: Final = ("spool_folder", "attestation_key_file")

@@ -131,8 +131,6 @@ class ColumnarStretches:
 
     def _without_evidence(self, events: Events, context: Context) -> Events:
         """Writes those that are evidence, and gives the others: they make facts."""
-        if not context.view.makes_evidence:
-            return events
         found = evident(context.view, context.terms, events)
         if found is None:
             return events

@@ -1,9 +1,10 @@
 """Evidence of grade C: events that are kept and matched, and never become facts.
 
-Which they are is a function of the record and the view in force: all events of a corroborating gateway, and the
-REQUESTs and RESPONSEs of a charging one on a route whose authority at the request's start is another gateway. All
-events of a request state the same start, so under one view a request is a fact or evidence as a whole. A POLICY of a
-charging gateway stays a fact: nobody else made that decision. See docs/evidence.md.
+Which they are is a function of the record and the view in force: all events of a batch whose sender signed that it is
+telemetry, all events of a corroborating gateway, and the REQUESTs and RESPONSEs of a charging one on a route whose
+authority at the request's start is another gateway. All events of a request state the same start, so under one view a
+request is a fact or evidence as a whole. A POLICY of a charging gateway stays a fact: nobody else made that decision.
+See docs/evidence.md.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gatemeter.processors.fold.decoding import Ints
 from gatemeter.processors.fold.facts import Source
 from gatemeter.processors.fold.terms import Terms
 from gatemeter.processors.fold.types import FOLD_RELEASE, Row
+from gatemeter.processors.metadata.entries import TELEMETRY
 from gatemeter.processors.metadata.views import View
 from gatemeter.schemas.tables import BUCKETS, METERS, column_names
 
@@ -50,9 +52,15 @@ class Standing(NamedTuple):
     authority_gateway_id: str = ""
 
 
-def standing(view: View, gateway_id: str, event: Mapping[str, Any]) -> Standing | None:
+def may_be_evidence(view: View, gateway_kind: str) -> bool:
+    """Whether any event of such a batch may be evidence: where not, none is looked at."""
+    return view.makes_evidence or gateway_kind == TELEMETRY
+
+
+def standing(view: View, source: Source, event: Mapping[str, Any]) -> Standing | None:
     """None where the event makes a fact."""
-    if gateway_id in view.corroborating:
+    gateway_id = source.gateway_id
+    if source.gateway_kind == TELEMETRY or gateway_id in view.corroborating:
         return Standing(CORROBORATING)
     if event["kind"] == "POLICY" or gateway_id not in view.authorities:
         return None
@@ -85,7 +93,10 @@ class Evident(NamedTuple):
 def evident(view: View, terms: Terms, events: Events) -> Evident | None:
     """`standing` of many events; None where all of them make facts. Gateways are told apart record by record."""
     senders = events.records["gateway_id"]
-    corroborates = senders.is_in(list(view.corroborating)).to_numpy()
+    is_telemetry = (events.records["gateway_kind"] == TELEMETRY).to_numpy()
+    if not (view.makes_evidence or is_telemetry.any()):
+        return None
+    corroborates = senders.is_in(list(view.corroborating)).to_numpy() | is_telemetry
     is_dated = senders.is_in(list(view.authorities)).to_numpy() & ~corroborates
     authorities = np.full(len(events.record_of), "", dtype=object)
     if is_dated.any():

@@ -14,7 +14,7 @@ from typing import Any
 from gatemeter.processors.fold import facts, intervals, windows
 from gatemeter.processors.fold.attesting import Attested, take_attestation
 from gatemeter.processors.fold.events import BATCH, refusal
-from gatemeter.processors.fold.evidence import evidence_row, standing
+from gatemeter.processors.fold.evidence import evidence_row, may_be_evidence, standing
 from gatemeter.processors.fold.exchanges import (
     Aging,
     Conflict,
@@ -132,6 +132,7 @@ class PlainFold:
         state, record = self.state, batch.record
         recorded = state.decisions.of(record.offset)
         has_raw = False
+        looks = may_be_evidence(view, source.gateway_kind)
         for index, event in enumerate(batch.events):
             sequence = source.first_sequence + index
             if intervals.contains(settled, sequence):
@@ -150,7 +151,7 @@ class PlainFold:
                 state.decisions.take(record.offset, index, INVALID)
                 continue
             settled = intervals.add(settled, sequence, sequence + 1)
-            why = standing(view, source.gateway_id, event) if view.makes_evidence else None
+            why = standing(view, source, event) if looks else None
             if why is not None:
                 state.totals.events_corroborating += 1
                 state.rows.add("evidence", evidence_row(event, index, source, view, why))

@@ -15,6 +15,8 @@ HOUR_US: Final = 60 * MINUTE_US
 DAY_US: Final = 24 * HOUR_US
 CHARGING: Final = "charging"
 CORROBORATING: Final = "corroborating"
+TELEMETRY: Final = "telemetry"
+"""The kind of gateway that can never charge: traces and application logs."""
 ANY_ROUTE: Final = "*"
 
 
@@ -218,7 +220,7 @@ class PolicyPrices(Dated):
 class Gateway:
     """A registered gateway and its keys by key id: of its MAC, and public ones of its attestations.
 
-    `role`: `CHARGING`, or `CORROBORATING` where all of its events are evidence.
+    `role`: `CHARGING`, or `CORROBORATING` where all of its events are evidence. One of kind `TELEMETRY` corroborates.
     """
 
     gateway_id: str

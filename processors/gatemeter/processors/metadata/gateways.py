@@ -15,7 +15,9 @@ from typing import Any, Final
 from gatemeter.processors.metadata.control import Applied, apply_metadata
 from gatemeter.processors.metadata.entries import (
     CHARGING,
+    CORROBORATING,
     MINUTE_US,
+    TELEMETRY,
     AttestationKey,
     Gateway,
     GatewayKey,
@@ -101,8 +103,8 @@ def add_gateway(
 ) -> AddedGateway:
     """Registers a gateway with a new key, and with the public half of the attestation key in `attestation_path`.
 
-    That file is made where it is not there. `role`: charging, or corroborating: all of its events are evidence. Raises
-    `MetadataError` for a bad name or kind, or a gateway that is there.
+    That file is made where it is not there. `role`: charging, or corroborating: all of its events are evidence. One of
+    kind telemetry is always corroborating. Raises `MetadataError` for a bad name or kind, or a gateway that is there.
     """
     if not _NAME.fullmatch(gateway_id):
         raise MetadataError(
@@ -114,7 +116,7 @@ def add_gateway(
         raise MetadataError(
             f"gateway {gateway_id!r} is registered; give it another key with: gatemeter gateways rotate {gateway_id}"
         )
-    before = Gateway(gateway_id, {}, role=role)
+    before = Gateway(gateway_id, {}, role=CORROBORATING if kind == TELEMETRY else role)
     return _register(connection, secrets_path, view, before, kind, attestation_path, reason)
 
 

@@ -11,6 +11,7 @@ from gatemeter.processors.metadata.cards import ANY_CLASS, ANY_REGION, RateLine,
 from gatemeter.processors.metadata.entries import (
     CHARGING,
     CORROBORATING,
+    TELEMETRY,
     UNATTRIBUTED_PLAN,
     AttestationKey,
     Authority,
@@ -36,7 +37,7 @@ from gatemeter.schemas import limits
 from gatemeter.schemas.codec import Decoded
 from gatemeter.schemas.tables import BUCKETS, METERS
 
-GATEWAY_KINDS: Final = ("api_gateway", "inference_proxy", "agent_runtime", "policy_point")
+GATEWAY_KINDS: Final = ("api_gateway", "inference_proxy", "agent_runtime", "policy_point", TELEMETRY)
 GATEWAY_ROLES: Final = (CHARGING, CORROBORATING)
 RETRY_RULES: Final = ("all_provider_charged", "final_only")
 CACHE_RULES: Final = ("free", "percent_of_avoided")
@@ -225,7 +226,10 @@ def _gateway(datum: Mapping[str, Any]) -> Gateway:
         if not re.fullmatch(r"[0-9a-f]{64}", key["public_key"]):
             raise MetadataError(f"key id {kid!r}: public_key must be 64 lower-case hex digits")
         attestation_keys[kid] = AttestationKey(key["public_key"], *_validity(kid, key))
-    return Gateway(gateway_id, keys, attestation_keys, check_choice("role", datum["role"], GATEWAY_ROLES))
+    role = check_choice("role", datum["role"], GATEWAY_ROLES)
+    if kind == TELEMETRY and role != CORROBORATING:
+        raise MetadataError(f"role must be {CORROBORATING} where gateway_kind is {TELEMETRY}, got {role!r}")
+    return Gateway(gateway_id, keys, attestation_keys, role)
 
 
 def _authority(datum: Mapping[str, Any]) -> Authority:

@@ -193,7 +193,7 @@ class View:
 
     @cached_property
     def makes_evidence(self) -> bool:
-        """Whether any gateway's events may be evidence: where not, no event is looked at."""
+        """Whether any gateway's events may be evidence by what is registered."""
         return bool(self.corroborating or self.authorities)
 
     def authority(self, gateway_id: str, route: str, at_us: int) -> str:

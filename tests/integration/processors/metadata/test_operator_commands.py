@@ -118,6 +118,12 @@ def test_a_rotation_adds_a_key_and_ends_the_earlier_one(operator: Operator) -> N
     assert sorted(load_secrets(operator.secrets)) == ["kong-1", "kong-2"]
 
 
+def test_a_gateway_of_kind_telemetry_corroborates_without_being_told(operator: Operator) -> None:
+    operator.run("gateways_add", "traces", "--kind", "telemetry", "--secrets", str(operator.secrets), *operator.where())
+    (listed,) = json.loads(operator.run("gateways_list", "--json", *operator.where(events=False)))
+    assert (listed["kind"], listed["role"]) == ("telemetry", "corroborating")
+
+
 def test_an_attestation_key_is_made_kept_over_a_rotation_and_changed_on_demand(operator: Operator) -> None:
     secrets = ["--secrets", str(operator.secrets)]
     operator.run("gateways_add", "kong", *secrets, *operator.where())
@@ -217,7 +223,8 @@ def test_the_reason_of_a_change_stands_in_its_control_records(operator: Operator
 def test_a_bad_kind_is_one_line(operator: Operator) -> None:
     output = operator.run("gateways_add", "x", "--kind", "toaster", *operator.where(), exit_code=1)
     assert output == (
-        "error: kind must be one of api_gateway, inference_proxy, agent_runtime, policy_point, got 'toaster'\n"
+        "error: kind must be one of api_gateway, inference_proxy, agent_runtime, policy_point, telemetry,"
+        " got 'toaster'\n"
     )
 
 

@@ -21,6 +21,7 @@ from support.logs import (
     run,
     standard_view,
 )
+from support.views import ViewBuilder
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -80,6 +81,25 @@ def test_all_events_of_a_corroborating_gateway_are_evidence_and_nothing_else(col
     )
     assert len(answer["content_hash"]) == 32
     assert (rows[3]["decision_id"], rows[3]["outcome"], rows[3]["units"]) == ("d", "deny", 3)
+
+
+@BOTH
+@pytest.mark.parametrize("views", [standard_view(), standard_view().authority("gw-a", "gw-b")], ids=["alone", "ruled"])
+def test_what_says_it_is_telemetry_makes_no_fact_whatever_its_gateway_may(columnar: bool, views: ViewBuilder) -> None:
+    """The registry says that the gateway charges; its batches say what they are, under its signature."""
+    world = World(columnar, build(views))
+    spans = Gateway(world.log, run=2, kind="telemetry")
+    for at in range(3):
+        spans.send([request(f"t{at}", at), response(f"t{at}", at), policy(f"t{at}", at, f"d{at}")], at)
+        world.b.send([request(f"r{at}", at), response(f"r{at}", at)], at)
+    spans.send([], SECOND)
+    tables = world.fold(2)
+    assert {row["request_id"] for row in tables["usage_facts"]} == {"r0", "r1", "r2"}
+    assert tables["policy_facts"] == []
+    assert len(tables["evidence"]) == world.checkpoint["events_corroborating"] == 9
+    said = {(row["gateway_id"], row["gateway_kind"], row["reason"]) for row in tables["evidence"]}
+    assert said == {("gw-a", "telemetry", "corroborating")}
+    assert {row["authority_gateway_id"] for row in tables["evidence"]} == {""}
 
 
 @BOTH

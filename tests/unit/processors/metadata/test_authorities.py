@@ -123,3 +123,13 @@ def test_a_role_that_is_none_is_refused() -> None:
     value = encode("Gateway", datum)
     with pytest.raises(MetadataRefused, match="role must be one of charging, corroborating, got 'boss'"):
         MetadataLog({KEY.kid: KEY.public_hex}).append(0, value, dict(KEY.headers(value)))
+
+
+def test_a_gateway_of_kind_telemetry_that_charges_is_refused() -> None:
+    datum = {"gateway_id": "a", "gateway_kind": "telemetry", "keys": [], "attestation_keys": []}
+    charging, corroborating = (encode("Gateway", {**datum, "role": role}) for role in ("charging", "corroborating"))
+    log = MetadataLog({KEY.kid: KEY.public_hex})
+    with pytest.raises(MetadataRefused, match="role must be corroborating where gateway_kind is telemetry"):
+        log.append(0, charging, dict(KEY.headers(charging)))
+    log.append(1, corroborating, dict(KEY.headers(corroborating)))
+    assert log.view(2).corroborating == {"a"}
