@@ -45,6 +45,8 @@ tests fail where a cell here is not what they saw.
 - **estimated**: the same, with tokens that somebody counted, and marked so. **missing**: the same, with tokens unknown,
   and marked so. Neither is ever told as reported.
 - **n/a**: the case cannot come up, or is another hook's.
+- **\\***: entries of the product's documented form, posted to the collector by a stand-in; the product itself is in no
+  package index. All others are the real product.
 
 """
 

@@ -6,7 +6,7 @@ import json
 import zlib
 from typing import Any, Final
 
-NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl", "text/plain")
+NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 ENCODINGS: Final = ("identity", "gzip")
 _GZIP: Final = 31
 

@@ -39,6 +39,7 @@ def test_arrays_and_lines_hold_the_same_items(items: list[dict[str, int]]) -> No
     lines = "".join(json.dumps(item) + "\n" for item in items).encode()
     assert items_of(json.dumps(items).encode(), "application/json", 10) == items
     assert items_of(lines, "application/x-ndjson", 10) == items
+    assert items_of(json.dumps(items).encode(), "text/plain", 10) == items
     if len(items) > 1:
         assert items_of(lines, "application/json", 10) == items  # a product that calls its lines JSON
 
