@@ -45,7 +45,7 @@ _TOP: Final = (
 )
 _TLS: Final = ("certificate", "key", "client_ca")
 _GATEWAY: Final = ("kind", "kid", "attestation_key_file")
-_SENDER: Final = ("gateway", "source", "token_sha256", "fields", "constants", "providers", "subject")
+_SENDER: Final = ("gateway", "source", "token_sha256", "fields", "constants", "providers", "verified", "subject")
 _SUBJECT: Final = ("gateway", "ids")
 
 
@@ -95,10 +95,11 @@ def _emitter(
 ) -> EmitterSettings:
     where = f"gateways.{gateway_id}"
     _only(gateway, where, _GATEWAY)
-    given: dict[str, Any] = {
-        name: values[name] for name in ("bootstrap", "topic", "spool_mode", "uncounted_text") if name in values
-    }
-    if given.get("spool_mode", "process") not in ("process", "fsync"):
+    given: dict[str, Any] = {name: values[name] for name in ("bootstrap", "topic") if name in values}
+    # What is one gateway's alone must not come from an environment that speaks of another.
+    given |= {"spool_mode": values.get("spool_mode", "process"), "attestation_key_file": None}
+    given |= {"uncounted_text": values.get("uncounted_text", False)}
+    if given["spool_mode"] not in ("process", "fsync"):
         raise SettingsError(f"spool_mode: must be process or fsync, got {given['spool_mode']!r}")
     given |= {"gateway_id": gateway_id, "gateway_kind": _text(gateway, "kind", "a gateway's kind", where)}
     given |= {"kid": _text(gateway, "kid", "a key id", where), "max_spool_bytes": max_spool_bytes}
@@ -122,11 +123,13 @@ def _sender(name: str, entry: Mapping[str, Any], gateways: Mapping[str, EmitterS
         raise SettingsError(f"{where}.token_sha256: must be a list of SHA-256 digests, 64 lower-case hex digits each")
     subject = entry.get("subject", {})
     _only(subject, f"{where}.subject", _SUBJECT)
-    texts = {section: _texts(entry, section, where) for section in ("fields", "constants", "providers")}
+    texts: dict[str, Any] = {section: _texts(entry, section, where) for section in ("fields", "constants", "providers")}
+    about = {"subject_gateway_id": subject.get("gateway"), "subject_ids": subject.get("ids", "gatemeter")}
+    verified = entry.get("verified", [])
+    if not isinstance(verified, list):
+        raise SettingsError(f"{where}.verified: must be a list of names of fields, got {verified!r}")
     try:
-        naming = Naming(
-            gateway_id, **texts, subject_gateway_id=subject.get("gateway"), subject_ids=subject.get("ids", "gatemeter")
-        )
+        naming = Naming(gateway_id, **texts, verified=tuple(verified), **about)
     except NamingError as error:
         raise SettingsError(f"{where}.{error}") from None
     return Sender(name, gateway_id, source, tuple(digests), naming)

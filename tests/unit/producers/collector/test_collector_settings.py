@@ -52,6 +52,16 @@ def test_a_file_names_address_gateways_and_senders(tmp_path: Path) -> None:
     assert (settings.number("max_items"), settings.number("max_body_bytes")) == (7, 8 * 1024 * 1024)
 
 
+def test_the_environment_of_one_gateway_says_nothing_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEMETER_ATTESTATION_KEY_FILE", str(tmp_path / "of-another.json"))
+    monkeypatch.setenv("GATEMETER_SPOOL_MODE", "memory")
+    monkeypatch.setenv("GATEMETER_GATEWAY_ID", "another")
+    gateway = read(tmp_path).gateways["kong-eu"]
+    assert (gateway.gateway_id, gateway.attestation_key_file, gateway.spool_mode) == ("kong-eu", None, "process")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "error"),
     [
@@ -63,6 +73,7 @@ def test_a_file_names_address_gateways_and_senders(tmp_path: Path) -> None:
         ('gateway = "kong-eu"', 'gateway = "other"', "senders.nodes.gateway: must be one of kong-eu, got 'other'"),
         (DIGEST, "secret", "senders.nodes.token_sha256: must be a list of SHA-256 digests"),
         ("tenant_id =", "tenant =", "senders.nodes.fields: must be of tenant_id, "),
+        ("fields", 'verified = ["route"]\nfields', "senders.nodes.verified: must be of tenant_id, app_id"),
         ('kid = "kong-eu-1"', 'kid = "kong-eu-2"', "secrets.json: has no secret for key id 'kong-eu-2'"),
         ("max_items = 7", 'spool_mode = "memory"', "spool_mode: must be process or fsync, got 'memory'"),
         ("max_items = 7", 'tls = { certificate = "no.pem", key = "no.key" }', "tls: must name readable PEM files"),

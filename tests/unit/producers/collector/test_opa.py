@@ -62,3 +62,8 @@ def test_a_decision_that_names_no_request_is_refused_by_name() -> None:
         opa(timestamp=None)
     with pytest.raises(BadItem, match=r"^path: must be text, got nothing$"):
         opa(path=None)
+
+
+def test_what_the_gateway_verified_before_it_asked_is_no_claim() -> None:
+    assert opa(Naming("opa", verified=("tenant_id",))).policies[0].identity_source == "verified_credential"
+    assert opa(Naming("opa", verified=("app_id",))).policies[0].identity_source == "header_claim"

@@ -35,7 +35,8 @@ class NamingError(ValueError):
 class Naming:
     """Of one sender. `fields`: by our name, the dotted path in an item. `constants`: what is always so.
 
-    `providers`: the product's name of a provider, or its route, and what prices know it as. `subject_gateway_id`: of
+    `providers`: the product's name of a provider, or its route, and what prices know it as. `verified`: identities that
+    the product has verified although they stand among the caller's own words. `subject_gateway_id`: of
     policy decisions, the gateway whose requests they judge; `subject_ids` is `gatemeter` where they name its request
     ids, `native` where they name those of the product before this collector. Raises `NamingError`.
     """
@@ -44,6 +45,7 @@ class Naming:
     fields: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     providers: Mapping[str, str] = field(default_factory=dict)
+    verified: tuple[str, ...] = ()
     subject_gateway_id: str | None = None
     subject_ids: str = "gatemeter"
 
@@ -52,6 +54,9 @@ class Naming:
             for name in getattr(self, section):
                 if name not in accepted:
                     raise NamingError(f"{section}: must be of {', '.join(accepted)}, got {name!r}")
+        for name in self.verified:
+            if name not in _IDENTITY:
+                raise NamingError(f"verified: must be of {', '.join(_IDENTITY)}, got {name!r}")
         if self.subject_ids not in ("gatemeter", "native"):
             raise NamingError(f"subject_ids: must be gatemeter or native, got {self.subject_ids!r}")
 
@@ -67,7 +72,8 @@ class Naming:
     def is_claimed(self, defaults: Mapping[str, str], named: Mapping[str, str]) -> bool:
         """Whether somebody merely said who he is: tenant or app stand where the caller's own words do."""
         paths = {**defaults, **self.fields}
-        told = [name for name in _IDENTITY if name in named and name not in self.constants and name != "end_user"]
+        known = {*self.constants, *self.verified, "end_user"}
+        told = [name for name in _IDENTITY if name in named and name not in known]
         return any(paths[name].startswith(_CLAIMS) for name in told)
 
 
