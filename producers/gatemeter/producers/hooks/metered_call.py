@@ -17,6 +17,7 @@ from gatemeter.producers.events import MAX_ID_LENGTH, MAX_TEXT_LENGTH, new_reque
 from gatemeter.producers.hooks.answers import MAX_BODY_BYTES, AnswerReader
 from gatemeter.producers.hooks.endpoints import Asked, Endpoint
 from gatemeter.producers.hooks.identity import Identity
+from gatemeter.producers.traceparent import trace_id_of
 from gatemeter.producers.usage import Usage
 from gatemeter.schemas.limits import MAX_LATENCY_US
 
@@ -121,7 +122,7 @@ class MeteredCall:
             "stream": what.stream,
             "client_request_id": _short(headers.get("x-request-id") or headers.get("x-client-request-id")),
             "idempotency_key": _short(headers.get("idempotency-key")),
-            "trace_id": _trace_id(headers.get("traceparent")),
+            "trace_id": trace_id_of(headers.get("traceparent")),
             "route": _short(route),
         }
         self.metering.emitter.request(**self._call, occurred_at=self._now_us())
@@ -246,9 +247,3 @@ def status_of(error: BaseException) -> Status:
 def _short(text: str | None, longest: int = MAX_ID_LENGTH) -> str | None:
     """What a caller or a provider sent must not make an event invalid: neither its length nor half a character."""
     return text[:longest].encode(errors="replace").decode() if text else None
-
-
-def _trace_id(traceparent: str | None) -> str | None:
-    """The trace id of a W3C `traceparent` header."""
-    parts = (traceparent or "").split("-")
-    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else None

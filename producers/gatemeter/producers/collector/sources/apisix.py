@@ -17,6 +17,7 @@ from gatemeter.producers.collector.sources.naming import Naming, digest_of, mint
 from gatemeter.producers.events import MAX_TIME_US, Event
 from gatemeter.producers.foreign import Item, milliseconds_us, text, whole
 from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, Endpoint, found
+from gatemeter.producers.traceparent import trace_id_of
 
 _DEFAULTS: Final = {"app_id": "consumer.username", "route": "route_id", "request_id": "request_id"}
 _STATUS: Final = whole(0, 999)
@@ -59,7 +60,7 @@ class ApisixLog:
         who = {
             "client_request_id": entry.text("request.headers.x-request-id"),
             "idempotency_key": entry.text("request.headers.idempotency-key"),
-            "trace_id": calls.trace_id(entry.text("request.headers.traceparent")),
+            "trace_id": trace_id_of(entry.text("request.headers.traceparent")),
             "provider": self._naming.providers.get(named.get("route", ""), endpoint.provider if endpoint else None),
             "operation": endpoint.operation if endpoint else "chat",
             "model": summary.text("model") or summary.text("request_model"),

@@ -119,9 +119,3 @@ def ending(status: Status, upstream: int | None, answered: int) -> dict[str, Any
 def bounded_us(latency_us: int | None) -> int | None:
     """Within what an event may say."""
     return None if latency_us is None else min(latency_us, MAX_LATENCY_US)
-
-
-def trace_id(traceparent: str | None) -> str | None:
-    """The trace id of a W3C `traceparent` header."""
-    parts = (traceparent or "").split("-")
-    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else None

@@ -17,6 +17,7 @@ from gatemeter.producers.collector.sources.naming import Naming, digest_of, mint
 from gatemeter.producers.events import MAX_TIME_US, Event
 from gatemeter.producers.foreign import Item, milliseconds_us, text, whole
 from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, found
+from gatemeter.producers.traceparent import trace_id_of
 
 MAIN: Final = ("proxy", "ai-proxy-advanced", "ai-proxy")
 """What the entry of the proxied call is called: since 3.8, and after the plugin before."""
@@ -78,7 +79,7 @@ class KongLog:
         who = {
             "client_request_id": entry.text("request.headers.x-request-id"),
             "idempotency_key": entry.text("request.headers.idempotency-key"),
-            "trace_id": entry.text("trace_id.w3c") or calls.trace_id(entry.text("request.headers.traceparent")),
+            "trace_id": entry.text("trace_id.w3c") or trace_id_of(entry.text("request.headers.traceparent")),
             "provider": provider,
             "operation": operation,
             "model": proxy.text("meta.request_model"),

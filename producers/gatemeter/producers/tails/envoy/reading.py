@@ -18,6 +18,7 @@ from gatemeter.producers.tails.envoy.fields import LogFields
 from gatemeter.producers.tails.envoy.joining import Waiting
 from gatemeter.producers.tails.envoy.lines import AttemptLine, LineParser, RequestLine
 from gatemeter.producers.tails.envoy.outcomes import Status, denying_policy, status_of
+from gatemeter.producers.traceparent import trace_id_of
 from gatemeter.producers.usage import FAMILIES, UnknownShape, Usage
 
 _log: Final = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class _Request:
             "request_started_at": line.started_us,
             "client_request_id": line.texts["client_request_id"],
             "idempotency_key": line.texts["idempotency_key"],
-            "trace_id": _trace_id(line.texts["traceparent"]),
+            "trace_id": trace_id_of(line.texts["traceparent"]),
             "provider": endpoint.provider,
             "operation": endpoint.operation,
             "model": what.model or line.texts["model"],
@@ -197,8 +198,3 @@ def _identity(line: RequestLine) -> dict[str, Any]:
         return {**workload, "identity_source": "mtls"}
     claimed = {"tenant_id": texts["claimed_tenant"], "app_id": texts["claimed_app"]}
     return {**claimed, "identity_source": "header_claim"}
-
-
-def _trace_id(traceparent: str | None) -> str | None:
-    parts = (traceparent or "").split("-")
-    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else None
