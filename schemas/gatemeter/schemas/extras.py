@@ -13,5 +13,14 @@ class ExtraMissing(ImportError):
 def need(part: str, extra: str, *modules: str) -> None:
     """Raises `ExtraMissing` where one of `modules` is not installed."""
     for module in modules:
-        if module not in sys.modules and find_spec(module) is None:  # an imported one may have hidden its spec
+        if not _is_there(module):
             raise ExtraMissing(f'{part} needs {module}, which is not installed: pip install "gatemeter[{extra}]"')
+
+
+def _is_there(module: str) -> bool:
+    if module in sys.modules:  # an imported one may have hidden its spec
+        return True
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it would be in
+        return False

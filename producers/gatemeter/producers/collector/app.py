@@ -8,7 +8,7 @@
 | 401, 403 | no sender's token; a token for another source |
 | 408 | the body came too slowly |
 | 413 | more bytes or items than accepted |
-| 415 | a compression that is not accepted |
+| 415 | a compression or a form that is not accepted |
 | 422 | of plain events all were refused |
 | 429 | the spool is full, or too many requests wait: `Retry-After` says when to come back; nothing was taken |
 """
@@ -22,10 +22,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-import msgspec
-
 from gatemeter.producers.collector import openapi
-from gatemeter.producers.collector.bodies import BadBody, BodyTooLarge, UnknownEncoding, items_of, unpacked
+from gatemeter.producers.collector.bodies import BadBody, BodyTooLarge, UnknownEncoding, UnknownType, unpacked
+from gatemeter.producers.collector.dialects import dialect_of
 from gatemeter.producers.collector.intake import MARGIN_BYTES, Intake, SpoolFull, SpoolTooSmall, Taken
 from gatemeter.producers.collector.metrics import CollectorMetrics
 from gatemeter.producers.collector.senders import Sender, Senders
@@ -51,10 +50,6 @@ class Refused(Exception):
     def __init__(self, status: int, error: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(error)
         self.status, self.error, self.headers = status, error, dict(headers or {})
-
-    def answer(self) -> web.Response:
-        """As JSON."""
-        return web.json_response({"error": self.error}, status=self.status, headers=self.headers)
 
 
 class Collector:
@@ -96,16 +91,20 @@ class Collector:
         await asyncio.get_running_loop().run_in_executor(None, self._writer.shutdown)
 
     def _taking(self, source: Source) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        dialect = dialect_of(source.name)
+
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
                 sender = self._sender(request, source)
                 taken = await self._take(request, source, sender)
             except Refused as refused:
                 self.metrics.requests.labels(source.name, str(refused.status)).inc()
-                return refused.answer()
+                body, kind = dialect.refused(request.content_type, refused.error)
+                return web.Response(body=body, status=refused.status, headers={**refused.headers, "Content-Type": kind})
             status = _status(source, taken)
             self.metrics.count(source.name, sender.name, status, taken)
-            return web.json_response(msgspec.to_builtins(taken), status=status)
+            body, kind = dialect.taken(request.content_type, taken)
+            return web.Response(body=body, status=status, headers={"Content-Type": kind})
 
         return handle
 
@@ -148,12 +147,14 @@ class Collector:
         numbers = self._settings.numbers
         try:
             plain = unpacked(body, encoding, numbers["max_unpacked_bytes"])
-            items = items_of(plain, content_type, numbers["max_items"])
+            items = dialect_of(sender.source).items(plain, content_type, numbers["max_items"])
             return self._intakes[sender.gateway_id].take(self._readers[sender.name], items, sender.name)
         except BodyTooLarge as error:
             raise Refused(413, str(error)) from None
         except UnknownEncoding as error:
             raise Refused(415, str(error), {"Accept-Encoding": "gzip"}) from None
+        except UnknownType as error:
+            raise Refused(415, str(error)) from None
         except BadBody as error:
             raise Refused(400, str(error)) from None
         except SpoolTooSmall:

@@ -19,6 +19,10 @@ class BadBody(ValueError):
     """No JSON, or compressed otherwise. The text says what is accepted."""
 
 
+class UnknownType(BadBody):
+    """A `Content-Type` that is not accepted."""
+
+
 class UnknownEncoding(BadBody):
     """A `Content-Encoding` that is not accepted."""
 

@@ -18,6 +18,7 @@ _WHAT: Final = {
     "kong": "Entries of Kong's http-log plugin, with the statistics of its AI plugins.",
     "apisix": "Entries of APISIX's http-logger plugin, with the summaries of its ai-proxy plugin.",
     "opa": "Decision logs of Open Policy Agent.",
+    "otlp": "Traces by OTLP/HTTP; the spans of GenAI calls are taken as evidence.",
     "events": "Events of gatemeter by their field names: one object, an array, or a line each (NDJSON).",
 }
 _ERRORS: Final = {
@@ -26,7 +27,7 @@ _ERRORS: Final = {
     "403": "A token for another source.",
     "408": "The body came too slowly.",
     "413": "More bytes or items than accepted.",
-    "415": "A compression that is not accepted.",
+    "415": "A compression or a form that is not accepted.",
     "429": "The spool is full, or too many requests wait: come back after Retry-After seconds. Nothing was taken.",
 }
 
@@ -67,6 +68,24 @@ def document() -> dict[str, Any]:
 
 
 def _post(source: str) -> dict[str, Any]:
+    described = _post_otlp() if source == "otlp" else _post_json(source)
+    gzip = {"name": "Content-Encoding", "in": "header", "schema": {"type": "string", "enum": ["identity", "gzip"]}}
+    return {"operationId": f"post_{source}", "summary": _WHAT[source], "parameters": [gzip], **described}
+
+
+def _post_otlp() -> dict[str, Any]:
+    """The protocol describes its own messages."""
+    forms: dict[str, Any] = {
+        "application/x-protobuf": {"schema": {"type": "string", "format": "binary"}},
+        _JSON: {"schema": {"type": "object"}},
+    }
+    done = "ExportTraceServiceResponse: all spans are durable, or partial_success names refused ones."
+    failed = {status: f"google.rpc.Status: {text}" for status, text in _ERRORS.items()}
+    answers = {status: {"description": text, "content": forms} for status, text in ({"200": done} | failed).items()}
+    return {"requestBody": {"required": True, "content": forms}, "responses": answers}
+
+
+def _post_json(source: str) -> dict[str, Any]:
     one: dict[str, Any] = {"$ref": _REF.format(name="Event")} if source == "events" else {"type": "object"}
     body: dict[str, Any] = {_JSON: {"schema": {"oneOf": [one, {"type": "array", "items": one}]}}}
     if source == "events":
@@ -76,14 +95,7 @@ def _post(source: str) -> dict[str, Any]:
         answers |= {"207": _answer("Some items were refused, the others are durable.", "Taken")}
         answers |= {"422": _answer("All items were refused.", "Taken")}
     answers |= {status: _answer(text, "Error") for status, text in _ERRORS.items()}
-    gzip = {"name": "Content-Encoding", "in": "header", "schema": {"type": "string", "enum": ["identity", "gzip"]}}
-    return {
-        "operationId": f"post_{source}",
-        "summary": _WHAT[source],
-        "parameters": [gzip],
-        "requestBody": {"required": True, "content": body},
-        "responses": answers,
-    }
+    return {"requestBody": {"required": True, "content": body}, "responses": answers}
 
 
 def _answer(text: str, schema: str) -> dict[str, Any]:

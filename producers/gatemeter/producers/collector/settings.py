@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from gatemeter.producers.collector.senders import Sender, is_digest
 from gatemeter.producers.collector.sources import SOURCES, Naming, NamingError
-from gatemeter.producers.settings import EmitterSettings, SettingsError, read_secret
+from gatemeter.producers.settings import TELEMETRY, EmitterSettings, SettingsError, read_secret
 
 MIB: Final = 1024 * 1024
 _NUMBERS: Final = {
@@ -118,6 +118,9 @@ def _sender(name: str, entry: Mapping[str, Any], gateways: Mapping[str, EmitterS
     where = f"senders.{name}"
     _only(entry, where, _SENDER)
     gateway_id, source = _one_of(entry, "gateway", gateways, where), _one_of(entry, "source", SOURCES, where)
+    kind = gateways[gateway_id].gateway_kind
+    if SOURCES[source].is_telemetry and kind != TELEMETRY:
+        raise SettingsError(f"{where}.gateway: must be of kind {TELEMETRY} for source {source}, got {kind}")
     digests = entry.get("token_sha256")
     if not isinstance(digests, list) or not digests or not all(is_digest(digest) for digest in digests):
         raise SettingsError(f"{where}.token_sha256: must be a list of SHA-256 digests, 64 lower-case hex digits each")

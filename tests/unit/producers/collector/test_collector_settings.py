@@ -66,6 +66,11 @@ def test_the_environment_of_one_gateway_says_nothing_of_the_others(
     ("old", "new", "error"),
     [
         ("max_items = 7", "max_items = 0", "max_items: must be an integer of 1 to 100000, got 0"),
+        (
+            'source = "kong"',
+            'source = "otlp"',
+            "senders.nodes.gateway: must be of kind telemetry for source otlp, got api_gateway",
+        ),
         ("max_items = 7", "max_itms = 7", "the file: must have listen, spool_folder, "),
         ('"127.0.0.1:0"', '"4319"', "listen: must be HOST:PORT with a port of 0 to 65535, got '4319'"),
         ('"api_gateway"', '"gate"', "gateways.kong-eu: gateway_kind: must be one of api_gateway, "),

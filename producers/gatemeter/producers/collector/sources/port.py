@@ -11,6 +11,7 @@ from gatemeter.producers.collector.sources.apisix import ApisixLog
 from gatemeter.producers.collector.sources.kong import KongLog
 from gatemeter.producers.collector.sources.naming import Naming
 from gatemeter.producers.collector.sources.opa import OpaDecisions
+from gatemeter.producers.collector.sources.otlp import OtlpSpans
 from gatemeter.producers.collector.sources.plain import PlainEvents
 from gatemeter.producers.events import Event
 
@@ -30,12 +31,16 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`path` is where it is posted. `retries_refusals`: it sends again what is not answered by 2xx, good or bad."""
+    """`path` is where it is posted. `retries_refusals`: it sends again what is not answered by 2xx, good or bad.
+
+    `is_telemetry`: a caller may leave out what it likes, so its gateway must be of a kind that never charges.
+    """
 
     name: str
     path: str
     reader: Callable[[Naming, Complain], Reader]
     retries_refusals: bool
+    is_telemetry: bool = False
 
 
 SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
@@ -46,6 +51,7 @@ SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
             Source("apisix", "/apisix", ApisixLog, True),
             Source("opa", "/logs", OpaDecisions, True),
             Source("events", "/v1/events", PlainEvents, False),
+            Source("otlp", "/v1/traces", OtlpSpans, True, is_telemetry=True),
         )
     }
 )
