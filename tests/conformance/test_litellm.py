@@ -78,8 +78,8 @@ def metered(kafka: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder: Path = tmp_path_factory.mktemp("litellm")
     with Processes(folder) as processes, LiteLLMProvider() as provider:
         spine = Spine(kafka, folder, processes, partitions=2)
-        proxy = LiteLLMProxy(processes, provider, spine, folder / "proxy")
-        second = LiteLLMProxy(processes, provider, spine, folder / "proxy", kafka.bootstrap)
+        proxy = LiteLLMProxy(processes, provider.url, spine, folder / "proxy")
+        second = LiteLLMProxy(processes, provider.url, spine, folder / "proxy", kafka.bootstrap)
         proxy.wait_until_ready()
         second.wait_until_ready()
         asyncio.run(sent_at_once(proxy, *CALLS.values()))

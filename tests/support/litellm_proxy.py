@@ -7,14 +7,13 @@ import shutil
 import signal
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 
 from support.kafka import free_port
-from support.litellm_provider import NOT_REPORTED, LiteLLMProvider, Served
+from support.litellm_provider import NOT_REPORTED, Served
 from support.processes import Process, Processes, eventually
-from support.spine import Spine
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ROOT / ".venv-litellm" / "bin" / "litellm"
@@ -25,7 +24,18 @@ PLANTED = (CALLER_KEY, PROVIDER_KEY, "planted answer", "planted prompt")
 MODELS = ("ok", "absent", "zero", "flaky", "fails", "stalls", "cut", "hangs", "slow")
 
 
-def configuration(provider_url: str) -> dict[str, Any]:
+class MeteredBy(Protocol):
+    """Where the events go (`topic`), and the key that signs them: `kid`, of `secrets.json` in the folder."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def kid(self) -> str: ...
+
+
+def configuration(provider_url: str, *, is_metered: bool = True) -> dict[str, Any]:
     """The proxy's configuration: each model of the provider, one that falls back, a cache, a guardrail, the meter."""
 
     def deployment(name: str, model: str, base: str, **more: Any) -> dict[str, Any]:
@@ -40,7 +50,7 @@ def configuration(provider_url: str) -> dict[str, Any]:
             deployment("claude", "anthropic/ok", provider_url),
         ],
         "litellm_settings": {
-            "callbacks": ["gatemeter.producers.hooks.litellm.meter"],
+            "callbacks": ["gatemeter.producers.hooks.litellm.meter"] if is_metered else [],
             "cache": True,
             "cache_params": {"type": "local", "mode": "default_off", "supported_call_types": ["acompletion"]},
         },
@@ -68,24 +78,32 @@ class LiteLLMProxy:
     """One proxy. Several may share a folder, and its spool. Without `bootstrap` its Kafka is nowhere."""
 
     def __init__(
-        self, processes: Processes, provider: LiteLLMProvider, spine: Spine, folder: Path, bootstrap: str | None = None
+        self,
+        processes: Processes,
+        provider_url: str,
+        by: MeteredBy,
+        folder: Path,
+        bootstrap: str | None = None,
+        *,
+        is_metered: bool = True,
     ) -> None:
         self.spool = folder / "spool"
         folder.mkdir(exist_ok=True)
         self.spool.mkdir(exist_ok=True)
         shutil.copy(SIDE, folder / SIDE.name)
-        (folder / "config.yaml").write_text(json.dumps(configuration(provider.url)))  # JSON is YAML too
-        self._port = free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
+        said = configuration(provider_url, is_metered=is_metered)
+        (folder / "config.yaml").write_text(json.dumps(said))  # JSON is YAML too
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.process: Process = processes.start(
-            [str(COMMAND), "--config", str(folder / "config.yaml"), "--host", "127.0.0.1", "--port", str(self._port)],
+            [str(COMMAND), "--config", str(folder / "config.yaml"), "--host", "127.0.0.1", "--port", str(self.port)],
             {
                 "GATEMETER_BOOTSTRAP": bootstrap or f"127.0.0.1:{free_port()}",
                 "GATEMETER_GATEWAY_ID": "litellm",
                 "GATEMETER_GATEWAY_KIND": "inference_proxy",
-                "GATEMETER_KID": spine.kid,
-                "GATEMETER_SECRETS_FILE": str(spine.folder / "secrets.json"),
-                "GATEMETER_TOPIC": spine.topic,
+                "GATEMETER_KID": by.kid,
+                "GATEMETER_SECRETS_FILE": str(by.folder / "secrets.json"),
+                "GATEMETER_TOPIC": by.topic,
                 "GATEMETER_SPOOL_FOLDER": str(self.spool),
                 "DEFAULT_MAX_RETRIES": "0",
                 "LITELLM_MASTER_KEY": f"sk-{uuid.uuid4().hex}",

@@ -31,6 +31,11 @@ class Process:
             )
 
     @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """What it has printed so far."""
         return self.log_path.read_text("utf-8", "replace")

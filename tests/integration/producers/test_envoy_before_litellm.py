@@ -97,7 +97,7 @@ async def test_one_call_through_two_meters_is_one_charge(
             spine.connection, Authority("envoy-eu", "*", "litellm", effective_from_us=now_us() - 3_600_000_000)
         )
         worker = spine.worker(clickhouse_database)
-        proxy = LiteLLMProxy(processes, provider, spine, tmp_path / "proxy", kafka.bootstrap)
+        proxy = LiteLLMProxy(processes, provider.url, spine, tmp_path / "proxy", kafka.bootstrap)
         proxy.wait_until_ready()
         with Envoy(tmp_path, int(proxy.url.rpartition(":")[2]), timeout="30s", keys=keys) as envoy:
             await make_calls(envoy.url)
