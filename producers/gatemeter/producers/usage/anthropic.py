@@ -109,7 +109,7 @@ def _share_thinking(draft: Draft, usage: Part, iterations: list[Part]) -> None:
     if thinking is None or any(entry.says("output_tokens_details") for entry in iterations):
         return
     draft.put("output_text_reasoning", thinking)
-    visible = draft.quantities["output_text_visible"]
+    visible = draft.quantities.get("output_text_visible")
     draft.put("output_text_visible", draft.rest(usage.at("output_tokens"), visible, thinking))
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from gatemeter.producers.usage.parts import MAX_REASON_LENGTH, Notes, Part, total_of
 from gatemeter.producers.usage.result import Consistency, Usage
 from gatemeter.schemas import limits
-from gatemeter.schemas.tables import BUCKETS, METERS
+from gatemeter.schemas.tables import METERS
 
 ORDINARY_TIERS: Final = frozenset({"default", "standard", "auto", "on_demand", "service_tier_unspecified"})
 """What providers call the tier that has no name in rate cards (lower case)."""
@@ -17,7 +17,7 @@ class Draft:
     """Collects one `Usage`. Nothing is ever moved between leaves to make a sum fit: what does not fit is told."""
 
     def __init__(self) -> None:
-        self.quantities: dict[str, int | None] = dict.fromkeys((*BUCKETS, *METERS))
+        self.quantities: dict[str, int] = {}
         self.notes = Notes()
         self.mismatches: list[str] = []
         self.other_models: list[Usage] = []
@@ -31,12 +31,15 @@ class Draft:
 
     def put(self, name: str, quantity: int | None) -> None:
         """Sets a bucket or meter."""
-        self.quantities[name] = quantity
+        if quantity is None:
+            self.quantities.pop(name, None)
+        else:
+            self.quantities[name] = quantity
 
     def add(self, name: str, quantity: int | None) -> None:
         """Adds to a bucket or meter; unknown adds nothing."""
         if quantity is not None:
-            self.quantities[name] = (self.quantities[name] or 0) + quantity
+            self.quantities[name] = self.quantities.get(name, 0) + quantity
 
     def rest(self, where: str, whole: int | None, *parts: int | None) -> int | None:
         """`whole` less the parts that are known; None, and a mismatch, where the parts are more than the whole."""
@@ -58,7 +61,7 @@ class Draft:
 
     def check_total(self, where: str, stated: int | None) -> None:
         """Compares the provider's grand total with the sum of all token leaves."""
-        self.check(where, stated, total_of(self.quantities[name] for name in BUCKETS))
+        self.check(where, stated, self._tokens())
 
     def identify(
         self, answer: Part, *, request_id: str = "id", model: str = "model", tier: str | None = "service_tier"
@@ -85,27 +88,34 @@ class Draft:
 
     def usage(self, shape: str, usage_raw: str | None) -> Usage:
         """The finished usage. Leaves that together exceed an event's range are dropped: the event would be refused."""
-        total = total_of(self.quantities[name] for name in BUCKETS)
+        total = self._tokens()
         if total > limits.MAX_TOKENS_PER_EVENT:
             accepted = f"0 to {limits.MAX_TOKENS_PER_EVENT}"
             lost = f"sum of token buckets: must be {accepted}"
             self.notes.complaints.append(f"{lost}, got {total}")
             self.notes.lost_counts.append(lost)
-            self.quantities.update(dict.fromkeys(BUCKETS))
+            self.quantities = {name: known for name, known in self.quantities.items() if name in METERS}
         return Usage(
             shape=shape,
             final=self.final,
             usage_raw=usage_raw,
             consistency=self._consistency(),
-            mismatches=tuple(dict.fromkeys(self.mismatches)),
-            complaints=tuple(dict.fromkeys(self.notes.complaints)),
-            lost_counts=tuple(dict.fromkeys(self.notes.lost_counts)),
+            mismatches=_each_once(self.mismatches),
+            complaints=_each_once(self.notes.complaints),
+            lost_counts=_each_once(self.notes.lost_counts),
             other_models=tuple(self.other_models),
             **self.quantities,  # type: ignore[arg-type]  # names of counts only; texts are below
             **self.texts,
         )
 
+    def _tokens(self) -> int:
+        return sum([known for name, known in self.quantities.items() if name not in METERS])
+
     def _consistency(self) -> Consistency:
         if self.mismatches or self.notes.lost_counts:
             return "mismatch"
         return "consistent" if self._checks else "unverified"
+
+
+def _each_once(lines: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(lines)) if lines else ()

@@ -98,14 +98,15 @@ _ollama: Final = msgspec.json.Decoder(_Ollama).decode
 def glance_choices(known: Known, chunk: bytes) -> Verdict:
     """Chat completions: text of choices that are open already, with the same names, before any usage."""
     answer, seen = known.answer, _choices(chunk)
-    if not seen.choices or "usage" in answer or "timings" in answer:
+    choices, name, model, tier = seen.choices, seen.id, seen.model, seen.service_tier
+    if not choices or "usage" in answer or "timings" in answer:
         return READ
-    for choice in seen.choices:
+    for choice in choices:
         if choice.index not in known.open_choices:
             return READ
-    if _is_news(seen.id, answer.get("id")) or _is_news(seen.model, answer.get("model")):
+    if (name is not None and name != answer.get("id")) or (model is not None and model != answer.get("model")):
         return READ
-    return READ if _is_news(seen.service_tier, answer.get("service_tier")) else IDLE
+    return IDLE if tier is None or tier == answer.get("service_tier") else READ
 
 
 def glance_responses(known: Known, chunk: bytes) -> Verdict:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gatemeter.producers.usage.draft import Draft
+from gatemeter.producers.usage.outlines import OUTLINES
 from gatemeter.producers.usage.result import Usage
 from gatemeter.producers.usage.shapes import Shape, shape_named
 from gatemeter.producers.usage.verbatim import Document
@@ -20,6 +21,14 @@ def normalise(shape: str, answer: Answer) -> Usage:
     that is none; whatever the answer holds, the result is a `Usage`, with complaints where a field was refused.
     """
     known, draft = shape_named(shape), Draft()
+    outline = OUTLINES.get(known.read) if type(answer) is bytes else None
+    if outline is not None:
+        try:
+            outlined = outline(answer)  # type: ignore[arg-type]
+        except (ValueError, RecursionError):
+            outlined = None
+        if outlined is not None:
+            return read_answer(known, outlined.answer, outlined.usage_raw, draft)
     document = Document(answer, draft.notes.complaints)
     if known.name == "bedrock_invoke_headers":
         lowered = {str(name).lower(): value for name, value in document.value.items()}

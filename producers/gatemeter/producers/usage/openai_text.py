@@ -19,6 +19,10 @@ def input_leaves(draft: Draft, usage: Part, total_key: str, details: Part, cache
     only lifetime is 30 minutes; rate cards keep its one write price there).
     """
     total = usage.count(total_key)
+    if not details.value:
+        draft.put("input_text_cache_read", cached)
+        draft.put("input_text_uncached", draft.rest(usage.at(total_key), total, cached))
+        return
     stated = details.count("cached_tokens")
     cached = cached if stated is None else stated
     by_kind = details.part("cached_tokens_details")
@@ -156,5 +160,5 @@ def take_stated(draft: Draft, usage: Part, total_key: str, details: Part, leaf: 
     kinds = ("audio_tokens", "image_tokens")
     draft.check(usage.at(total_key), usage.count(total_key), total_of((text, *map(details.count, kinds))))
     parts = ("input_text_cache_read", "input_text_cache_write_5m") if leaf == "input_text_uncached" else ()
-    cached = (draft.quantities[name] for name in parts)
+    cached = map(draft.quantities.get, parts)
     draft.put(leaf, draft.rest(details.at("text_tokens"), text, *cached))

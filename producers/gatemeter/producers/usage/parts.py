@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
+from types import MappingProxyType
 from typing import Any, Final
 
 from msgspec import Struct
@@ -17,6 +18,7 @@ MAX_ENTRIES: Final = 10_000
 _MAX_SHOWN: Final = 60
 _MAX_DIGITS: Final = 20
 _MAX_BITS_SHOWN: Final = 128
+_EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def shown(value: object) -> str:
@@ -52,7 +54,7 @@ class Notes:
     """Where a count was refused, and what is accepted there: the leaves cannot be vouched for."""
 
 
-class Part(Struct, frozen=True):
+class Part(Struct, frozen=True, gc=False):
     """A JSON object at the path `where` of an answer. What it refuses goes to the shared `notes`."""
 
     value: Mapping[str, Any]
@@ -79,9 +81,11 @@ class Part(Struct, frozen=True):
     def part(self, key: str) -> Part:
         """The object under `key`; an empty one where it is absent, null or (with a complaint) something else."""
         value = self.value.get(key)
-        if value is not None and not isinstance(value, Mapping):
-            self.lose(key, "an object", value)
-        return Part(value if isinstance(value, Mapping) else {}, self.at(key), self.notes)
+        if type(value) is not dict and not isinstance(value, Mapping):  # the second takes its time
+            if value is not None:
+                self.lose(key, "an object", value)
+            value = _EMPTY
+        return Part(value, f"{self.where}.{key}" if self.where else key, self.notes)
 
     def parts(self, key: str) -> list[Part]:
         """The objects of the array under `key`, the first `MAX_ENTRIES` of them; what is no object is refused."""
@@ -93,7 +97,7 @@ class Part(Struct, frozen=True):
             return []
         found = []
         for index, entry in enumerate(value[:MAX_ENTRIES]):
-            if isinstance(entry, Mapping):
+            if type(entry) is dict or isinstance(entry, Mapping):
                 found.append(Part(entry, f"{self.at(key)}[{index}]", self.notes))
             else:
                 self.lose(f"{key}[{index}]", "an object", entry)
@@ -103,12 +107,13 @@ class Part(Struct, frozen=True):
         """The number under the first of `keys` that is said: a whole number of 0 to `most`."""
         for key in keys:
             value = self.value.get(key)
-            if value is not None:
-                number = whole_number(value)
-                if number is None or not 0 <= number <= most:
-                    self.lose(key, f"an integer of 0 to {most}", value)
-                    return None
-                return number
+            if value is None:
+                continue
+            number = value if type(value) is int else whole_number(value)
+            if number is None or not 0 <= number <= most:
+                self.lose(key, f"an integer of 0 to {most}", value)
+                return None
+            return number
         return None
 
     def digits(self, key: str) -> int | None:
@@ -142,4 +147,8 @@ class Part(Struct, frozen=True):
 
 def total_of(counts: Iterable[int | None]) -> int:
     """Sum of what is known."""
-    return sum(count for count in counts if count is not None)
+    total = 0
+    for count in counts:
+        if count is not None:
+            total += count
+    return total

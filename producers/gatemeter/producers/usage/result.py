@@ -13,13 +13,16 @@ from gatemeter.schemas.tables import BUCKETS, METERS
 
 _QUANTITIES: Final = (*BUCKETS, *METERS)
 _quantities_of: Final = attrgetter(*_QUANTITIES)
-_TEXTS: Final = ("provider_request_id", "served_model", "finish_reason", "service_tier", "region", "workload_class")
+_TEXTS: Final = (
+    *("provider_request_id", "served_model", "finish_reason", "service_tier", "region", "workload_class", "usage_raw"),
+)
+_texts_of: Final = attrgetter(*_TEXTS)
 
 
 Consistency = Literal["consistent", "mismatch", "unverified"]
 
 
-class Usage(Struct, frozen=True, kw_only=True):
+class Usage(Struct, frozen=True, kw_only=True, gc=False):
     """Disjoint token leaves and meters of one answer. None is "not said", 0 is the provider's own zero.
 
     `service_tier` is None for the ordinary tier, whatever the provider calls it (default, standard, on demand): that is
@@ -82,17 +85,20 @@ class Usage(Struct, frozen=True, kw_only=True):
 
     def event_fields(self) -> dict[str, Any]:
         """Fields for `emitter.response(**who, **usage.event_fields())`; what was not said is left out."""
-        said = {name: value for name, value in self.quantities.items() if value is not None}
-        texts = {name: value for name in _TEXTS if (value := getattr(self, name)) is not None}
-        raw = {} if self.usage_raw is None else {"usage_raw": self.usage_raw}
-        return {"usage_source": self.usage_source, **said, **texts, **raw, **self._verdict()}
-
-    def _verdict(self) -> dict[str, str]:
-        """Whether what was said adds up, and a line each what does not; nothing where nothing was said."""
-        lines = [*self.mismatches, *self.lost_counts]
-        if not lines:
-            return {"usage_consistency": self.consistency} if self.is_known else {}
-        return {"usage_consistency": "mismatch", "usage_mismatches": _fitting(lines)}
+        fields: dict[str, Any] = {
+            name: value for name, value in zip(_QUANTITIES, _quantities_of(self), strict=True) if value is not None
+        }
+        is_known = bool(fields)
+        fields["usage_source"] = "reported" if self.final and is_known else "missing"
+        for name, value in zip(_TEXTS, _texts_of(self), strict=True):
+            if value is not None:
+                fields[name] = value
+        if self.mismatches or self.lost_counts:
+            fields["usage_consistency"] = "mismatch"
+            fields["usage_mismatches"] = _fitting((*self.mismatches, *self.lost_counts))
+        elif is_known:
+            fields["usage_consistency"] = self.consistency
+        return fields
 
 
 def _fitting(lines: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from gatemeter.producers.usage.draft import Draft
-from gatemeter.producers.usage.glancing import GLANCES, NEWEST, READ, Verdict
+from gatemeter.producers.usage.glancing import GLANCES, NEWEST, READ
 from gatemeter.producers.usage.normalising import Answer, raw_of, read_answer
 from gatemeter.producers.usage.parts import Notes
 from gatemeter.producers.usage.result import Usage
@@ -44,10 +44,13 @@ class UsageStream:
         The closing `[DONE]` and empty lines are passed over. Never raises; what is no JSON object is complained about.
         """
         if type(chunk) is bytes:
-            verdict = self._glanced(chunk)
-            if verdict == NEWEST:
-                self._newest = chunk
+            try:
+                verdict = self._glance(self, chunk)
+            except msgspec.MsgspecError:
+                verdict = READ
             if verdict != READ:
+                if verdict == NEWEST:
+                    self._newest = chunk
                 return
         if isinstance(chunk, (bytes, str)) and chunk.strip() in (END_MARK, END_MARK.encode(), "", b""):
             return
@@ -68,12 +71,6 @@ class UsageStream:
         for complaint in complaints:
             if len(self._complaints) < MAX_COMPLAINTS and complaint not in self._complaints:
                 self._complaints.append(complaint)
-
-    def _glanced(self, chunk: bytes) -> Verdict:
-        try:
-            return self._glance(self, chunk)
-        except msgspec.MsgspecError:
-            return READ
 
     def keep(self, name: str, chunk: Document, *path: str) -> bool:
         """Stores the value at `path` of a chunk, and its text, as the newest `name`; False where there is none."""
