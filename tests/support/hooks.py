@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatemeter.producers import RequestEvent, ResponseEvent
+from gatemeter.producers.events import Event
 from gatemeter.producers.hooks import Identity
 from gatemeter.producers.validation import spool_form
 
@@ -31,17 +32,19 @@ class RecordingEmitter:
         self.requests: list[RequestEvent] = []
         self.responses: list[ResponseEvent] = []
 
-    def request(self, **fields: Any) -> bool:
-        event = RequestEvent(**fields)
+    def emit(self, event: Event) -> bool:
         self._check(spool_form(event))
-        self.requests.append(event)
+        if isinstance(event, RequestEvent):
+            self.requests.append(event)
+        elif isinstance(event, ResponseEvent):
+            self.responses.append(event)
         return True
 
+    def request(self, **fields: Any) -> bool:
+        return self.emit(RequestEvent(**fields))
+
     def response(self, **fields: Any) -> bool:
-        event = ResponseEvent(**fields)
-        self._check(spool_form(event))
-        self.responses.append(event)
-        return True
+        return self.emit(ResponseEvent(**fields))
 
     def _check(self, body: bytes) -> None:
         for planted in (SECRET.encode(), b"planted prompt", b"planted answer"):
@@ -68,10 +71,7 @@ class RecordingEmitter:
 class BrokenEmitter:
     """As no emitter should be."""
 
-    def request(self, **fields: Any) -> bool:
-        raise RuntimeError("the emitter is broken")
-
-    def response(self, **fields: Any) -> bool:
+    def emit(self, event: Event) -> bool:
         raise RuntimeError("the emitter is broken")
 
 

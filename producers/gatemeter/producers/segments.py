@@ -65,8 +65,8 @@ class Record(NamedTuple):
 
 def frame(partition: int, sequence: int, body: bytes) -> bytes:
     """The record of one event."""
-    rest = _PLACE.pack(partition, sequence) + body
-    return _FRAME.pack(len(rest), zlib.crc32(rest)) + rest
+    place = _PLACE.pack(partition, sequence)
+    return _FRAME.pack(_PLACE.size + len(body), zlib.crc32(body, zlib.crc32(place))) + place + body
 
 
 class Segment(Protocol):

@@ -80,8 +80,9 @@ class Spool(Origin):
 
     def _append(self, request_id: str, body: bytes) -> bool:
         partition = sequence = UNNUMBERED
+        crc = partition_of(request_id, _WHOLE_CRC)
         if self.partitions:
-            partition = partition_of(request_id, self.partitions)
+            partition = crc % self.partitions
             sequence = self.next_sequences[partition]
         data = frame(partition, sequence, body)
         if not self.accepting or self._bytes + len(data) + self._header_bytes > self._max_bytes:
@@ -89,17 +90,16 @@ class Spool(Origin):
         try:
             if self._current.segment.size + len(data) > self._segment_bytes:
                 self._begin_segment()
-            self._write(request_id, data, partition, sequence)
+            self._write(data, partition, sequence, crc)
         except OSError as error:
             self._complaints.say(_log, "an event was dropped: the spool cannot be written: %s", error)
             return self._drop(request_id)
         return True
 
-    def _write(self, request_id: str, data: bytes, partition: int, sequence: int) -> None:
+    def _write(self, data: bytes, partition: int, sequence: int, crc: int) -> None:
         """A number is taken if and only if the record is whole, also where a signal handler raises in between."""
         segment = self._current.segment
         before = segment.size
-        crc = partition_of(request_id, _WHOLE_CRC)
         try:
             segment.append(data)
         finally:

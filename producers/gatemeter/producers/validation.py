@@ -7,6 +7,7 @@ rules that need two fields. The slow part, naming the field and its range, runs 
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -19,8 +20,7 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODERS: Final[dict[type, msgspec.msgpack.Decoder[Any]]] = {
     kind: msgspec.msgpack.Decoder(kind) for kind in EVENT_TYPES.values()
 }
-_FIRST_BUCKET: Final = FIELDS["RESPONSE"].index("input_text_uncached")
-_LAST_BUCKET: Final = FIELDS["RESPONSE"].index("output_image_visible")
+_buckets_of: Final = attrgetter(*BUCKETS)
 _AT: Final = re.compile(r"\$\[(\d+)\]")
 
 
@@ -58,7 +58,7 @@ def _check_response(event: ResponseEvent) -> None:
     if event.usage_mismatches is not None and event.usage_consistency != "mismatch":
         given = event.usage_consistency
         raise InvalidEvent(f"RESPONSE.usage_consistency: must be mismatch beside usage_mismatches, got {given!r}")
-    total = sum(filter(None, msgspec.structs.astuple(event)[_FIRST_BUCKET : _LAST_BUCKET + 1]))
+    total = sum(filter(None, _buckets_of(event)))
     if total > limits.MAX_TOKENS_PER_EVENT:
         raise InvalidEvent(
             f"RESPONSE: the token buckets must add up to 0 to {limits.MAX_TOKENS_PER_EVENT}, got {total}"

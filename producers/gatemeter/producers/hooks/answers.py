@@ -83,13 +83,14 @@ class AnswerReader:
             self._body += data
 
     def _follow(self, payloads: list[bytes]) -> None:
-        assert self._stream is not None
+        stream = self._stream
+        assert stream is not None
         for payload in payloads:
             if payload.strip() == b"[DONE]":
                 self._has_end_mark = True
             elif _ERROR.match(payload):
                 self.has_error = True
-            self._stream.feed(payload)
+            stream.feed(payload)
 
     def _give_up(self, why: str) -> None:
         self.why_unread = why

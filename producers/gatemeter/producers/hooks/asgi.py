@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
 from gatemeter.producers.hooks.answers import MAX_BODY_BYTES
-from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, Asked, Endpoint, Place, asked, found
+from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, Asked, Endpoint, Place, Places, asked
 from gatemeter.producers.hooks.identity import Identity
 from gatemeter.producers.hooks.metered_call import (
     REQUEST_HEADERS,
@@ -54,7 +54,7 @@ class MeteringMiddleware:
         self.metering = Metering(emitter, max_body_bytes)
         self.identify = identify
         self._app = app
-        self._endpoints = tuple(endpoints)
+        self._places = Places(endpoints)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
@@ -73,7 +73,7 @@ class MeteringMiddleware:
         if scope["type"] != "http" or scope.get("method") != "POST":
             return None
         try:
-            where = found(self._endpoints, scope["path"])
+            where = self._places.of(scope["path"])
             return None if where is None else _Exchange(self, where, scope, receive, send)
         except Exception as error:  # noqa: BLE001  metering must never break the call that it meters
             self.metering.harmed(error)
@@ -138,19 +138,21 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         """What the app gives to the server: forwarded first, read afterwards."""
-        kind = message["type"]
-        if kind == "http.response.start":
+        kind, chunk = message["type"], b""
+        if kind == "http.response.body":
+            chunk = message.get("body", b"")
+            if chunk:
+                self._call.touch()
+        elif kind == "http.response.start":
             self._begin()
             self._call.answer(message["status"], _decoded(message.get("headers", ()), _RESPONSE_NAMES))
-        elif kind == "http.response.body" and message.get("body"):
-            self._call.touch()
         try:
             await self._send(message)
         except OSError:  # how a server says that the client has gone
             self._is_disconnected = True
             raise
         if kind == "http.response.body":
-            self._call.body(message.get("body", b""))
+            self._call.body(chunk)
             if not message.get("more_body", False):
                 self._is_complete = True
                 self._call.end("cancelled" if self._is_disconnected else "ok", is_complete=True)

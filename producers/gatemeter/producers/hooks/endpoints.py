@@ -38,6 +38,8 @@ class Endpoint:
         return Endpoint(self.path, provider, self.operation, self.shape)
 
 
+_KEPT_PATHS: Final = 1024
+_KEPT_PATH_LENGTH: Final = 256
 _AZURE: Final = r"/openai/deployments/(?P<model>[^/]+)"
 _GEMINI: Final = r"/models/(?P<model>[^/:]+):"
 DEFAULT_ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -58,8 +60,7 @@ DEFAULT_ENDPOINTS: Final[tuple[Endpoint, ...]] = (
 """The public paths of OpenAI, Azure OpenAI, Anthropic and Gemini, whatever stands before them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What a request asks for. None is unknown."""
 
     model: str | None = None
@@ -94,6 +95,27 @@ def found(endpoints: Sequence[Endpoint], path: str) -> Place | None:
         if match is not None:
             return _place(endpoint, match)
     return None
+
+
+class Places:
+    """The places of paths, as `found` says; those of the last paths are kept, for most calls go to a few."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = tuple(endpoints)
+        self._known: dict[str, Place | None] = {}
+
+    def of(self, path: str) -> Place | None:
+        """The place of a path; None for a path that is not metered."""
+        try:
+            return self._known[path]
+        except KeyError:
+            pass
+        place = found(self._endpoints, path)
+        if len(path) <= _KEPT_PATH_LENGTH:
+            if len(self._known) >= _KEPT_PATHS:
+                self._known.clear()
+            self._known[path] = place
+        return place
 
 
 def _place(endpoint: Endpoint, match: re.Match[str]) -> Place:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Final, NamedTuple
 
 from gatemeter.producers.hooks.answers import MAX_BODY_BYTES
-from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, Endpoint, asked, found
+from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, Endpoint, Places, asked
 from gatemeter.producers.hooks.identity import Identity
 from gatemeter.producers.hooks.metered_call import (
     REQUEST_HEADERS,
@@ -58,12 +58,12 @@ class _Calls:
     ) -> None:
         self.metering = Metering(emitter, max_body_bytes)
         self._identify = identify
-        self._endpoints = tuple(endpoints)
+        self._places = Places(endpoints)
 
     def begun(self, request: httpx2.Request) -> MeteredCall | None:
         """The metered call of a request, with its REQUEST published; None where it is not metered."""
         try:
-            where = found(self._endpoints, request.url.path) if request.method == "POST" else None
+            where = self._places.of(request.url.path) if request.method == "POST" else None
             if where is None:
                 return None
             body = _body(request)

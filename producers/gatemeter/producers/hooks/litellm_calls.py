@@ -35,10 +35,11 @@ from gatemeter.producers.hooks.litellm_usage import (
     usage_of_litellm,
     usage_of_raw_answer,
 )
+from gatemeter.producers.hooks.metered_call import Emits as EmitsEvents
 from gatemeter.schemas.limits import MAX_ATTEMPT, MAX_LATENCY_US
 
 
-class Emits(Protocol):
+class Emits(EmitsEvents, Protocol):
     """What the hook needs of an `Emitter`."""
 
     def request(self, **fields: Any) -> bool:

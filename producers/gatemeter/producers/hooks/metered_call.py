@@ -13,7 +13,15 @@ from functools import wraps
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol
 
 from gatemeter.producers.complaints import Complaints
-from gatemeter.producers.events import MAX_ID_LENGTH, MAX_TEXT_LENGTH, new_request_id, now_us
+from gatemeter.producers.events import (
+    MAX_ID_LENGTH,
+    MAX_TEXT_LENGTH,
+    Event,
+    RequestEvent,
+    ResponseEvent,
+    new_request_id,
+    now_us,
+)
 from gatemeter.producers.hooks.answers import MAX_BODY_BYTES, AnswerReader
 from gatemeter.producers.hooks.endpoints import Asked, Endpoint
 from gatemeter.producers.hooks.identity import Identity
@@ -33,12 +41,8 @@ RESPONSE_HEADERS: Final = ("content-type", "content-encoding", "x-request-id", "
 class Emits(Protocol):
     """What a hook needs of an `Emitter`."""
 
-    def request(self, **fields: Any) -> bool:
-        """A call begins."""
-        ...
-
-    def response(self, **fields: Any) -> bool:
-        """An attempt ended."""
+    def emit(self, event: Event) -> bool:
+        """A call begins, or an attempt ended."""
         ...
 
 
@@ -117,18 +121,7 @@ class MeteredCall:
         if self.has_begun:
             return
         self.has_begun = True
-        self._call = self._identified(who) | {
-            "model": _short(what.model),
-            "stream": what.stream,
-            "client_request_id": _short(headers.get("x-request-id") or headers.get("x-client-request-id")),
-            "idempotency_key": _short(headers.get("idempotency-key")),
-            "trace_id": trace_id_of(headers.get("traceparent")),
-            "route": _short(route),
-        }
-        self.metering.emitter.request(**self._call, occurred_at=self._now_us())
-
-    def _identified(self, who: Identity) -> dict[str, Any]:
-        return {
+        self._call = {
             "request_id": self.request_id,
             "request_started_at": self.started_at_us,
             "attempt": self.attempt,
@@ -140,7 +133,14 @@ class MeteredCall:
             "identity_source": who.identity_source,
             "provider": self._endpoint.provider,
             "operation": self._endpoint.operation,
+            "model": _short(what.model),
+            "stream": what.stream,
+            "client_request_id": _short(headers.get("x-request-id") or headers.get("x-client-request-id")),
+            "idempotency_key": _short(headers.get("idempotency-key")),
+            "trace_id": trace_id_of(headers.get("traceparent")),
+            "route": _short(route),
         }
+        self.metering.emitter.emit(RequestEvent(**self._call, occurred_at=self._now_us()))
 
     @harmless
     def answer(self, http_status: int, headers: Mapping[str, str], *, has_provider_id: bool = False) -> None:
@@ -161,11 +161,13 @@ class MeteredCall:
         if self._first_byte is None:
             self._first_byte = time.perf_counter_ns()
 
-    @harmless
     def body(self, chunk: bytes) -> None:
-        """Bytes of the answer; after they were forwarded."""
-        if self._reader is not None and not self.has_ended:
-            self._reader.feed(chunk)
+        """Bytes of the answer; after they were forwarded. Guarded by itself: it runs for every chunk."""
+        try:
+            if self._reader is not None and not self.has_ended:
+                self._reader.feed(chunk)
+        except Exception as error:  # noqa: BLE001  as in `harmless`
+            self.metering.harmed(error)
 
     @harmless
     def end(self, status: Status, *, is_complete: bool) -> None:
@@ -182,15 +184,14 @@ class MeteredCall:
         status = self._judged(status, usage)
         fields: dict[str, Any] = {"usage_source": "missing"} if usage is None else usage.event_fields()
         fields.setdefault("provider_request_id", self._header_id)
-        self.metering.emitter.response(
-            **{**self._call, **fields},
-            occurred_at=self._now_us(),
-            status=status,
-            delivered=None if status == "cancelled" else status == "ok",
-            http_status=self._http_status,
-            latency_us=self._us_until(ended),
-            ttft_us=None if self._first_byte is None else self._us_until(self._first_byte),
-        )
+        fields |= self._call
+        fields["occurred_at"] = self._now_us()
+        fields["status"] = status
+        fields["delivered"] = None if status == "cancelled" else status == "ok"
+        fields["http_status"] = self._http_status
+        fields["latency_us"] = self._us_until(ended)
+        fields["ttft_us"] = None if self._first_byte is None else self._us_until(self._first_byte)
+        self.metering.emitter.emit(ResponseEvent(**fields))
         for other in () if usage is None else usage.other_models:
             self._publish_other(other)
 
@@ -225,12 +226,14 @@ class MeteredCall:
         """What another model used inside the same answer: a request of its own, with this one as its parent."""
         call = {**self._call, "request_id": new_request_id(), "parent_request_id": self.request_id, "attempt": 1}
         call |= {"model": _short(other.served_model), "client_request_id": None, "idempotency_key": None}
-        self.metering.emitter.request(**call, occurred_at=self._now_us())
-        self.metering.emitter.response(**{**call, **other.event_fields()}, occurred_at=self._now_us(), status="ok")
+        used = {**call, **other.event_fields()}
+        self.metering.emitter.emit(RequestEvent(**call, occurred_at=self._now_us()))
+        self.metering.emitter.emit(ResponseEvent(**used, occurred_at=self._now_us(), status="ok"))
 
     def _now_us(self) -> int:
         """The wall clock, which may have been set back since the request began."""
-        return max(now_us(), self.started_at_us)
+        now = now_us()
+        return now if now > self.started_at_us else self.started_at_us
 
     def _us_until(self, then: int) -> int:
         return min((then - self._clock) // 1000, MAX_LATENCY_US)
@@ -246,4 +249,8 @@ def status_of(error: BaseException) -> Status:
 
 def _short(text: str | None, longest: int = MAX_ID_LENGTH) -> str | None:
     """What a caller or a provider sent must not make an event invalid: neither its length nor half a character."""
-    return text[:longest].encode(errors="replace").decode() if text else None
+    if not text:
+        return None
+    if type(text) is str and text.isascii() and len(text) <= longest:
+        return text
+    return text[:longest].encode(errors="replace").decode()

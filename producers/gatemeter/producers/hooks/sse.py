@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 MAX_PAYLOAD_BYTES: Final = 4 * 1024 * 1024
+_LF: Final = 10
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -135,14 +136,13 @@ class ServerSentEvents:
 
 def _only_data(chunk: bytes) -> bytes | None:
     """The data of the usual chunk: one whole event, a name or none and one line of data. None of any other."""
-    lines, start = chunk.count(b"\n"), 0
-    if lines == 3 and chunk.startswith(b"event: "):
-        start = chunk.index(b"\n") + 1
-    elif lines != 2:
+    start, end = 0, chunk.find(b"\n")
+    if chunk[:7] == b"event: ":
+        start = end + 1
+        end = chunk.find(b"\n", start)
+    if end != len(chunk) - 2 or chunk[-1] != _LF or chunk[start : start + 6] != b"data: " or b"\r" in chunk:
         return None
-    if chunk.startswith(b"data: ", start) and chunk.endswith(b"\n\n") and b"\r" not in chunk:
-        return chunk[start + 6 : -2]
-    return None
+    return chunk[start + 6 : end]
 
 
 class JsonLines:

@@ -164,6 +164,23 @@ async def test_every_chunk_is_forwarded_before_it_is_read(monkeypatch: pytest.Mo
     assert order == [(2 + number, chunk) for number, chunk in enumerate([*STREAM, b""])]
 
 
+async def test_the_client_has_its_answer_before_the_response_is_published_and_that_before_the_call_returns() -> None:
+    emitter, client = RecordingEmitter(), Client(json.dumps(ASKED).encode())
+    published: list[int] = []
+
+    async def send(message: Message) -> None:
+        published.append(len(emitter.responses))
+        await client.send(message)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Provider(whole(CHAT))(scope, receive, send)
+        published.append(len(emitter.responses))
+
+    await metered(app, emitter)(client.scope("/v1/chat/completions"), client.receive, send)
+    assert published == [0, 0, 0, 1]
+    assert emitter.only.usage_source == "reported"
+
+
 async def wait_for_disconnect(receive: Receive) -> None:
     assert (await receive())["type"] == "http.disconnect"
 

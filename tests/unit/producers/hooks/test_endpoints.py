@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, Endpoint, found
+from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, Endpoint, Places, found
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,11 @@ def test_an_endpoint_of_ones_own_has_the_route_that_its_expression_finds() -> No
     place = found((own, *DEFAULT_ENDPOINTS), "/eu/llm/chat")
     assert place is not None and (place.endpoint, place.route) == (own, "/eu/llm/chat")
     assert found((own,), "/llm/chat") is None
+
+
+def test_places_are_those_that_are_found_however_many_paths_there_are() -> None:
+    places = Places(DEFAULT_ENDPOINTS)
+    paths = ["/v1/chat/completions", "/v1/models", *(f"/models/m{number}:generateContent" for number in range(3000))]
+    for path in (*paths, *paths[:2], "/x" * 500 + "/v1/messages"):
+        assert places.of(path) == places.of(path) == found(DEFAULT_ENDPOINTS, path)
+    assert len(places._known) <= 1024
