@@ -30,6 +30,7 @@ COMMANDS: Final = (
     Command("local", "gatemeter.cli.local:local", "local", "Run the embedded system until Ctrl-C."),
     Command("emit", "gatemeter.cli.emit:emit", "", "Replay a recorded trace through the real emitter."),
     Command("tail envoy", "gatemeter.cli.tail_envoy:tail_envoy", "", "Meter what Envoy's access log says."),
+    Command("tail jsonl", "gatemeter.cli.tail_jsonl:tail_jsonl", "", "Evidence from an application's log."),
     Command("collector serve", "gatemeter.cli.collector:collector_serve", "collector", "Take what gateways post."),
     Command("collector token", "gatemeter.cli.collector:collector_token", "collector", "Make a token for a sender."),
     Command("collector openapi", "gatemeter.cli.collector:collector_openapi", "collector", "Print what it takes."),

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
-import threading
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gatemeter.producers import Emitter, EmitterSettings, SettingsError
-from gatemeter.producers.tails import LogFile, LogPipe, PositionError, Positions, Tail
-from gatemeter.producers.tails.envoy import EnvoyLog, FieldsError, LogFields
+from gatemeter.cli.tailing import fields_or_end, tailed
+from gatemeter.producers.tails.envoy import EnvoyLog, LogFields
 
 
 def tail_envoy(
@@ -32,32 +28,17 @@ def tail_envoy(
 
     Example: gatemeter tail envoy /var/log/envoy/gatemeter.log --state /var/lib/gatemeter-tail
     """
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    try:
-        names = LogFields() if fields is None else LogFields.from_file(fields)
-        positions = Positions(state)
-        position = positions.load()
-        settings = EmitterSettings.from_environment(spool_folder=state / "spool")
-        reader = EnvoyLog(settings.gateway_id, names, state=position.state)
-        emitter = Emitter(settings)
-    except (SettingsError, FieldsError, PositionError, ValueError, OSError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
-    is_pipe = log == "-"
-    begin = position.head, position.offset, position.since_ns
-    source = LogPipe(sys.stdin.fileno()) if is_pipe else LogFile(Path(log), *begin)
-    tail = Tail(source, reader, emitter, None if is_pipe else positions, since_ns=position.since_ns)
-    try:
-        tail.run(stopped, once=once)
-    finally:
-        closed = emitter.close(timeout)
-        source.close()
-    said = {**tail.report()._asdict(), "ignored": reader.ignored, "bad_values": reader.bad_values}
-    said |= {"given_up": reader.given_up, "undelivered": closed.undelivered, "kept": closed.kept}
+    names = LogFields() if fields is None else fields_or_end(lambda: LogFields.from_file(fields))
+    reader, said, is_well = tailed(
+        log,
+        state,
+        lambda settings, position, _: EnvoyLog(settings.gateway_id, names, state=position.state),
+        once=once,
+        timeout=timeout,
+    )
+    said |= {"ignored": reader.ignored, "bad_values": reader.bad_values, "given_up": reader.given_up}
     _print(said, as_json)
-    if said["invalid"] or said["errors"] or closed.undelivered or closed.counters.dropped:
+    if not is_well:
         raise typer.Exit(1)
 
 

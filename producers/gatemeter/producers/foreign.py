@@ -6,7 +6,7 @@ anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, TypeVar
@@ -139,6 +139,14 @@ class Item:
         except ValueError as error:
             self._complain(self._prefix + path, str(error))
             return None
+
+    def first(self, paths: Sequence[str], read: Callable[[Any], _T]) -> _T | None:
+        """Of the first path where it is right; those before it where it is wrong are complained of."""
+        for path in paths:
+            found = self.optional(path, read)
+            if found is not None:
+                return found
+        return None
 
     def text(self, path: str, longest: int = MAX_ID_LENGTH) -> str | None:
         """Cut to `longest` characters."""

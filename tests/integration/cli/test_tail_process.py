@@ -1,4 +1,4 @@
-"""`gatemeter tail envoy` as a process, while Kafka is away: it reads, keeps what it read, and goes on behind it."""
+"""`gatemeter tail envoy` and `tail jsonl` while Kafka is away: they read, keep what they read, and go on behind it."""
 
 from __future__ import annotations
 
@@ -70,3 +70,17 @@ def test_a_pipe_is_read_until_its_writer_ends(tmp_path: Path) -> None:
     said = report(done.stdout.decode())
     assert (done.returncode, said["lines"], said["bad_lines"], said["events"]) == (1, 3, 1, 4)
     assert b"request_id: must be text, got nothing" in done.stderr
+
+
+def test_an_application_log_is_telemetry_whatever_the_environment_says(tmp_path: Path) -> None:
+    log = tmp_path / "calls.jsonl"
+    call = {"timestamp": "2026-11-27T12:00:00Z", "provider": "openai", "model": "m", "usage": {"prompt_tokens": 1}}
+    log.write_bytes(b"".join(json.dumps({**call, "call_id": f"c-{n}"}).encode() + b"\n" for n in range(3)) + b"{}\n")
+    arguments = ["tail", "jsonl", str(log), "--state", str(tmp_path / "state"), "--timeout", "0", "--json", "--once"]
+    with Processes(tmp_path) as processes:
+        tail = processes.start([sys.executable, "-c", TAIL, *arguments], environment(tmp_path))
+        assert tail.wait() == 1, tail.log  # Kafka is away, so what was read is not delivered
+        said = report(tail.log)
+        assert (said["lines"], said["events"], said["ignored"], said["undelivered"]) == (4, 3, 1, 3)
+    spooled = b"".join(path.read_bytes() for path in (tmp_path / "state" / "spool").rglob("*") if path.is_file())
+    assert b"telemetry" in spooled and b"api_gateway" not in spooled

@@ -32,3 +32,10 @@ def test_a_file_of_fields_that_is_wrong_is_named(tmp_path: Path) -> None:
     (tmp_path / "fields.toml").write_text("[fields]\nmodell = 'x'\n")
     code, said = run(tmp_path, "--fields", str(tmp_path / "fields.toml"))
     assert code == 2 and "fields: must be of log, request_id" in said and "got 'modell'" in said
+
+
+def test_a_file_of_an_application_logs_fields_that_is_wrong_is_named(tmp_path: Path) -> None:
+    (tmp_path / "fields.toml").write_text("[fields]\nmodell = 'x'\n")
+    arguments = ["tail", "jsonl", str(tmp_path / "log"), "--state", str(tmp_path / "state")]
+    done = CliRunner().invoke(app, [*arguments, "--fields", str(tmp_path / "fields.toml")])
+    assert done.exit_code == 2 and "fields: must be of timestamp" in done.output and "got 'modell'" in done.output

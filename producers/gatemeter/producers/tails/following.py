@@ -46,6 +46,10 @@ class Lines(Protocol):
         """Head and offset for a `Position`."""
         ...
 
+    def place(self) -> tuple[str, int]:
+        """Of the line that `ready` gave last: fingerprint of its file's first line, and where it begins."""
+        ...
+
     def close(self) -> None:
         """Closes what is open."""
         ...
@@ -74,6 +78,10 @@ class LogFile:
     def at(self) -> tuple[str, int]:
         """Head and offset of what was read; of the file before, where nothing was read of this one."""
         return (self._head, self._offset) if self._head else self._read
+
+    def place(self) -> tuple[str, int]:
+        """The same whenever the line is read, whatever the file is called then."""
+        return self._head or self._first_line(), self._offset
 
     def close(self) -> None:
         """Closes the file."""
@@ -197,6 +205,10 @@ class LogPipe:
 
     def at(self) -> tuple[str, int]:
         """A pipe cannot be read again."""
+        return "", 0
+
+    def place(self) -> tuple[str, int]:
+        """Lines of a pipe have none."""
         return "", 0
 
     def close(self) -> None:

@@ -7,18 +7,17 @@ The same span gives the same event, its id included: an export that is sent agai
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final, TypeVar
-
-import msgspec
+from typing import Any, Final
 
 from gatemeter.producers.events import MAX_ID_LENGTH, ResponseEvent
 from gatemeter.producers.foreign import BadItem, Item, kind_of, whole
-from gatemeter.producers.hooks.metered_call import Status
 from gatemeter.producers.telemetry import semantics
-from gatemeter.producers.usage import Usage, normalise
+from gatemeter.producers.telemetry.counting import counted
+from gatemeter.producers.telemetry.outcomes import status_of
+from gatemeter.producers.usage import Usage
 from gatemeter.schemas.limits import MAX_LATENCY_US, MAX_TOKENS_PER_EVENT
 
 ERROR: Final = 2
@@ -26,7 +25,6 @@ ERROR: Final = 2
 _NOT_CALLERS: Final = (2, 4, 5)
 """Kinds of spans that answer, publish or consume: server, producer, consumer."""
 _NS_PER_US: Final = 1000
-_T = TypeVar("_T")
 _count: Final = whole(0, MAX_TOKENS_PER_EVENT)
 
 
@@ -60,9 +58,9 @@ def event_of(span: Span, gateway_id: str, complain: Callable[[str, str], None]) 
     if operation is None or span.kind in _NOT_CALLERS:
         return None
     begun_us, latency_us = _times(span)
-    texts = {name: _first(said, names, _text) for name, names in semantics.TEXTS.items()}
+    texts = {name: said.first(names, _text) for name, names in semantics.TEXTS.items()}
     http_status = said.optional(semantics.HTTP_STATUS, whole(0, 999))
-    status = _status(texts["error"], http_status, span.status)
+    status = status_of(texts["error"], http_status, has_failed=span.status == ERROR)
     usage = _usage(said, operation, texts, is_whole=status == "ok")
     return ResponseEvent(
         **{**usage.event_fields(), "served_model": _served(texts)},
@@ -75,7 +73,7 @@ def event_of(span: Span, gateway_id: str, complain: Callable[[str, str], None]) 
         provider=None if texts["provider"] is None else semantics.provider_named(texts["provider"]),
         model=texts["model"],
         operation="responses" if operation == "chat" and texts["api"] == "responses" else operation,
-        stream=_first(said, semantics.STREAM, _truth),
+        stream=said.first(semantics.STREAM, _truth),
         status=status,
         delivered=None if status == "cancelled" else status == "ok",
         http_status=http_status,
@@ -86,7 +84,7 @@ def event_of(span: Span, gateway_id: str, complain: Callable[[str, str], None]) 
 
 def _operation(said: Item) -> str | None:
     """The first name that is stated decides: a span of another operation is no call, whatever else it says."""
-    name = _first(said, semantics.OPERATION_NAMES, _text)
+    name = said.first(semantics.OPERATION_NAMES, _text)
     return None if name is None else semantics.OPERATIONS.get(name)
 
 
@@ -103,17 +101,6 @@ def _times(span: Span) -> tuple[int, int]:
     return begun_us, ended_us - begun_us
 
 
-def _status(error: str | None, http_status: int | None, code: int) -> Status:
-    """How it ended. `error` is the kind of the failure: a class, a code, or a word."""
-    if error is None and code != ERROR and (http_status or 0) < 400:
-        return "ok"
-    kind = (error or "").lower().replace("_", "")
-    if "cancel" in kind or "generatorexit" in kind:
-        return "cancelled"
-    timed_out = "timeout" in kind or "timedout" in kind or "deadline" in kind
-    return "timeout" if timed_out or {kind, str(http_status)} & {"408", "504"} else "error"
-
-
 def _served(texts: Mapping[str, str | None]) -> str | None:
     """Instrumentations that saw no answer, or a stream's only, repeat the model that was asked for."""
     is_echo = texts["provider_request_id"] is None and texts["served_model"] == texts["model"]
@@ -121,40 +108,9 @@ def _served(texts: Mapping[str, str | None]) -> str | None:
 
 
 def _usage(said: Item, operation: str, texts: Mapping[str, str | None], *, is_whole: bool) -> Usage:
-    """Counts in OpenAI's form. All zero is nothing known: instrumentations begin to count at 0."""
-    counts = {name: _first(said, names, _count) for name, names in semantics.COUNTS.items()}
-    usage: dict[str, Any] = {}
-    if any(counts.values()):
-        usage = {
-            "prompt_tokens": counts["input"],
-            "completion_tokens": counts["output"],
-            "prompt_tokens_details": _known(cached_tokens=counts["cached"], cache_write_tokens=counts["written"]),
-            "completion_tokens_details": _known(reasoning_tokens=counts["reasoning"]),
-        }
+    counts = {name: said.first(names, _count) for name, names in semantics.COUNTS.items()}
     reason = said.optional(semantics.FINISH_REASONS, _first_text) or texts["finish_reason"]
-    answer = {
-        "id": texts["provider_request_id"],
-        "model": texts["served_model"],
-        "service_tier": texts["service_tier"],
-        "choices": [{"finish_reason": reason}],
-        "usage": _known(**usage),
-    }
-    shape = "openai_embeddings" if operation in semantics.INPUT_ONLY else "openai_chat"
-    found = normalise(shape, _known(**answer))
-    return msgspec.structs.replace(found, usage_raw=None, final=found.final and is_whole)
-
-
-def _known(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _first(said: Item, names: Sequence[str], read: Callable[[Any], _T]) -> _T | None:
-    """Of the first name that is stated rightly."""
-    for name in names:
-        value = said.optional(name, read)
-        if value is not None:
-            return value
-    return None
+    return counted(counts, operation, {**texts, "finish_reason": reason}, is_whole=is_whole)
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gatemeter.producers.tails.envoy.fields import FieldsError, LogFields
+from gatemeter.producers.tails.envoy.fields import LogFields
 from gatemeter.producers.tails.envoy.reading import EnvoyLog
+from gatemeter.producers.tails.fields import FieldsError
 
 __all__ = ["EnvoyLog", "FieldsError", "LogFields"]

@@ -8,7 +8,6 @@ model = "gen_ai.request.model"
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from gatemeter.producers.foreign import at
+from gatemeter.producers.tails.fields import FieldsError, tables_of, texts_of
 
 DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -43,10 +43,6 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
 """Every field that is read, by our name, and where it is in the log."""
 
 
-class FieldsError(ValueError):
-    """A file of fields that cannot be used. One line: the file, the entry, what is accepted."""
-
-
 @dataclass(frozen=True)
 class LogFields:
     """Where each field is (`names`, by our name), and whose provider a cluster is (`clusters`)."""
@@ -57,28 +53,13 @@ class LogFields:
     @classmethod
     def from_file(cls, path: Path) -> LogFields:
         """Reads the TOML file; what it does not name stays as it is. Raises `FieldsError`."""
-        try:
-            values = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise FieldsError(f"{path}: must be a TOML file: {error}") from None
-        for section in values:
-            if section not in ("fields", "clusters"):
-                raise FieldsError(f"{path}: must have the tables fields and clusters only, got {section!r}")
-        names = _texts(path, "fields", values.get("fields", {}))
+        tables = tables_of(path, ("fields", "clusters"))
+        names = texts_of(path, "fields", tables["fields"])
         for name in names:
             if name not in DEFAULTS:
                 raise FieldsError(f"{path}: fields: must be of {', '.join(DEFAULTS)}, got {name!r}")
-        return cls({**DEFAULTS, **names}, _texts(path, "clusters", values.get("clusters", {})))
+        return cls({**DEFAULTS, **names}, texts_of(path, "clusters", tables["clusters"]))
 
     def get(self, line: Mapping[str, Any], name: str) -> Any:
         """The value of a field; None where the log says nothing: null, '-' and '' are Envoy's words for it."""
         return at(line, self.names[name])
-
-
-def _texts(path: Path, section: str, values: Any) -> dict[str, str]:
-    if not isinstance(values, dict):
-        raise FieldsError(f"{path}: {section}: must be a table")
-    for name, value in values.items():
-        if not isinstance(value, str) or not 1 <= len(value) <= 256:
-            raise FieldsError(f"{path}: {section}: {name}: must be text of 1 to 256 characters")
-    return values
