@@ -43,7 +43,7 @@ format: $(VENV)/installed ## Format the code
 bench: $(VENV)/installed ## Measure the pipeline against its rivals on Apache Kafka (ARGS=--json for one line)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-bench-hooks: $(VENV)/installed ## Measure what hooks add to a call, with and without them in turn (ARGS="--json --minutes 10")
+bench-hooks: $(VENV)/installed $(LITELLM_VENV)/installed ## Measure what each hook adds, with and without it in turn (ARGS="--json --minutes 10")
 	@$(BIN)/python -m benchmarks.hooks $(ARGS)
 
 chaos: $(VENV)/installed ## Break the pipeline under load in every way we know, then count (ARGS="--minutes 5 --json")

@@ -9,13 +9,18 @@ import sys
 from aiohttp import web
 from benchmarks.hooks.provider import PARTS, PATH, WHOLE
 
+_FIRST_CHUNK_AHEAD_S = 0.02
+"""So that a proxy gets it alone; the others come as fast as they go, and many together."""
+
 
 async def _answer(request: web.Request) -> web.StreamResponse:
     if not json.loads(await request.read()).get("stream"):
         return web.Response(body=WHOLE, content_type="application/json")
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
-    for part in PARTS:
+    await response.write(PARTS[0])
+    await asyncio.sleep(_FIRST_CHUNK_AHEAD_S)
+    for part in PARTS[1:]:
         await response.write(part)
         await asyncio.sleep(0)
     return response
