@@ -1,6 +1,6 @@
 # One command a job: `make help` lists them. Each target sets up all it needs in .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo local test conformance litellm lint format bench bench-hooks chaos up build constraints refreeze clean
+.PHONY: help demo local test soak conformance litellm lint format bench bench-hooks chaos up build constraints refreeze clean
 SHELL := /bin/bash
 ARGS ?=
 CALLS ?= 2000
@@ -22,6 +22,9 @@ local: $(VENV)/installed ## Keep the embedded system running for trying things, 
 
 test: $(VENV)/installed $(LITELLM_VENV)/installed ## Run unit, property and integration tests (needs Java 17 and Maven for Apache Kafka)
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+soak: $(VENV)/installed ## Run properties and faults in their long form, with ten times the examples (an hour or two)
+	GATEMETER_SOAK=on $(BIN)/python -m pytest tests/property tests/faults tests/integration/auditing/test_audit_of_generated_logs.py $(ARGS)
 
 conformance: $(VENV)/installed $(LITELLM_VENV)/installed ## Run every hook against every case and print the table that it writes to docs/hooks
 	@GATEMETER_CONFORMANCE=write $(BIN)/python -m pytest --quiet tests/conformance $(ARGS) >&2

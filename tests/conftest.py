@@ -10,12 +10,15 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from support.depth import IS_SOAK
+
 # A console takes the width from here once, when its module is imported, and never asks again; the processes of
 # pytest-xdist have one.
 os.environ.pop("COLUMNS", None)
 
 # How busy a machine is says nothing about the code: no property has a time limit.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
+settings.register_profile("soak", settings.get_profile("unhurried"), max_examples=1000)
+settings.load_profile("soak" if IS_SOAK else "unhurried")
 
 pytest_plugins = ["support.clickhouse", "support.kafka"]

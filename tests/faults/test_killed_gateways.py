@@ -19,12 +19,13 @@ from gatemeter.schemas.partitions import partition_of
 from gatemeter.schemas.signing import load_secrets
 from gatemeter.sinks.clickhouse import ClickHouseSettings
 from gatemeter.sinks.reports.attestations import attestations
+from support.depth import depth
 from support.kafka import KafkaBroker, die_with_parent
 from support.processes import Processes, eventually
 from support.spine import Spine
 
 SCRIPT = Path(__file__).parents[1] / "support" / "gateway_process.py"
-KILLS = 10
+KILLS = depth(4, 10)
 RATE = 400.0
 LIFE_SECONDS = 1.6
 """After its first event: two heartbeats of a second. Each next gateway lives `LONGER_SECONDS` longer."""
@@ -107,7 +108,7 @@ def completeness(client: Client) -> dict[tuple[str, int], dict[str, Any]]:
     return {(row["epoch"], row["partition"]): row for row in rows}
 
 
-def test_ten_killed_gateways_lose_nothing_with_a_spool_and_what_memory_loses_is_listed(
+def test_killed_gateways_lose_nothing_with_a_spool_and_what_memory_loses_is_listed(
     spine: Spine, clickhouse_database: ClickHouseSettings, clickhouse_client: Client, tmp_path: Path
 ) -> None:
     worker = spine.worker(clickhouse_database)

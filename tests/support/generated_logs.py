@@ -58,7 +58,7 @@ STRANGER = OperatorKey.generate("stranger")
 
 
 def examples(count: int) -> settings:
-    """`count` examples under the default profile, in proportion under another (`--hypothesis-profile=long`)."""
+    """`count` examples in the suite, in proportion in a soak run (support/depth.py)."""
     return settings(max_examples=count * max(settings().max_examples // 100, 1), deadline=None)
 
 

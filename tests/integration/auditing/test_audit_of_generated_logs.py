@@ -21,6 +21,7 @@ from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink
 from gatemeter.sinks.reports.audit import Finding, Result
 from gatemeter.sinks.reports.conservation import conservation
 from gatemeter.sinks.reports.windows import check_windows
+from support.depth import depth
 from support.generated_logs import Step, build_log, programs
 from support.logs import OPERATOR, SECRET, TOPIC, FakeMetadata, new_fold, run
 from support.mutations import mutate
@@ -86,7 +87,7 @@ def wrong(findings: Sequence[Finding]) -> list[str]:
 
 
 FEW = settings(
-    max_examples=6,
+    max_examples=depth(4, 40),
     deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # an example takes a second: no shrinking
     suppress_health_check=[HealthCheck.function_scoped_fixture],

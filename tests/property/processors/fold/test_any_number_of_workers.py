@@ -44,7 +44,7 @@ class Group:
 
 @pytest.mark.parametrize("columnar", [False, True], ids=["plain", "columnar"])
 @given(st.lists(programs(max_size=15, min_size=4), min_size=PARTITIONS, max_size=PARTITIONS), TURNS)
-@examples(25)
+@examples(12)
 def test_any_assignment_of_partitions_to_workers_gives_the_same_rows(
     columnar: bool, several: list[list[Step]], turns: list[tuple[int, int, int]]
 ) -> None:

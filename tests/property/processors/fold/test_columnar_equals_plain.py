@@ -41,7 +41,7 @@ def closed(outputs: Sequence[Output]) -> set[tuple[str, str]]:
 
 
 @given(programs(60, 15), CUTS)
-@examples(150)
+@examples(80)
 def test_columnar_fold_equals_plain_fold(program: list[Step], cuts: list[int]) -> None:
     log, views = build_log(program)
     cuts = [cut for cut in cuts if cut < len(log.records)]

@@ -43,7 +43,7 @@ def events_with(column: str, values: Sequence[str], outputs: Sequence[Output]) -
 
 
 @given(programs(50, 10), CUTS, st.booleans())
-@examples(80)
+@examples(40)
 def test_every_event_that_is_unpriced_or_odd_is_counted_once(
     program: list[Step], cuts: list[int], columnar: bool
 ) -> None:

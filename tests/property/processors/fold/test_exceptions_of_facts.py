@@ -39,7 +39,7 @@ def counted(outputs: Sequence[Output], kind: str) -> Counter[int]:
 
 
 @given(programs(50, 10), CUTS, st.booleans())
-@examples(80)
+@examples(40)
 def test_every_such_event_is_counted_once(program: list[Step], cuts: list[int], columnar: bool) -> None:
     log, views = build_log(program)
     cuts = [cut for cut in cuts if cut < len(log.records)]

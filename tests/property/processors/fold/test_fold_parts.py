@@ -85,7 +85,7 @@ def prices() -> st.SearchStrategy[dict[str, int]]:
     st.booleans(),
     st.sampled_from(("", "eu", "us")),
 )
-@examples(100)
+@examples(50)
 def test_prices_by_columns_are_prices_by_event(
     usage: list[dict[str, int | None]],
     base: dict[str, int],
@@ -163,7 +163,7 @@ IDS = st.sampled_from(("", "a", "é" * 256, "é" * 257))
         max_size=6,
     )
 )
-@examples(100)
+@examples(50)
 def test_the_column_rule_of_valid_events_is_the_rule_for_one(drawn: list[tuple[Any, dict[str, Any]]]) -> None:
     events = []
     for make, fields in drawn:
@@ -196,7 +196,7 @@ def test_a_checkpoint_gives_back_what_it_was_given(
 
 
 @given(programs(30, 5))
-@examples(60)
+@examples(30)
 def test_decoding_at_once_is_decoding_one_by_one(program: list[Step]) -> None:
     log, _ = build_log(program)
     prefix = codec.CURRENT["GatewayBatch"].prefix

@@ -115,4 +115,4 @@ class FoldMachine(RuleBasedStateMachine):
 
 
 TestFoldMachine = FoldMachine.TestCase
-TestFoldMachine.settings = settings(examples(120), stateful_step_count=120)
+TestFoldMachine.settings = settings(examples(40), stateful_step_count=120)

@@ -24,7 +24,7 @@ def totals(output: Output) -> dict[str, int]:
 
 @pytest.mark.parametrize("columnar", [False, True], ids=["plain", "columnar"])
 @given(programs(min_size=10), CUTS, CUTS, st.integers(0, 60), st.booleans())
-@examples(60)
+@examples(25)
 def test_a_crash_anywhere_and_other_cuts_afterwards_change_nothing(
     columnar: bool, program: list[Step], cuts: list[int], later_cuts: list[int], crash: int, lost_rows: bool
 ) -> None:
@@ -44,7 +44,7 @@ def test_a_crash_anywhere_and_other_cuts_afterwards_change_nothing(
 
 
 @given(programs(min_size=10))
-@examples(60)
+@examples(25)
 def test_windows_are_the_sum_of_what_all_facts_state(program: list[Step]) -> None:
     log, views = build_log(program)
     tables = collapse(run(new_fold(views, columnar=True), log.records))
@@ -77,7 +77,7 @@ def test_windows_are_the_sum_of_what_all_facts_state(program: list[Step]) -> Non
 
 
 @given(programs(min_size=10))
-@examples(60)
+@examples(25)
 def test_of_each_attempt_the_best_information_is_the_truth_once(program: list[Step]) -> None:
     """Of all rows that were written for an attempt: a RESPONSE, the highest revision, then the first record."""
     log, views = build_log(program)

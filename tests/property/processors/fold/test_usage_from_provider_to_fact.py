@@ -86,6 +86,6 @@ def _spoil(draw: st.DrawFn, part: dict[str, Any]) -> None:
 
 
 @given(st.lists(answers(), min_size=1, max_size=12))
-@examples(60)
+@examples(30)
 def test_null_zero_and_absent_stay_different_to_the_fact(usages: list[Usage]) -> None:
     assert_said(usages)

@@ -61,7 +61,7 @@ def prices_at(card: dict[str, Any], at_us: int) -> dict[LineKey, Prices]:
 
 
 @given(cards(), cards())
-@examples(300)
+@examples(100)
 def test_the_changes_are_what_differs_while_both_hold(before: dict[str, Any], after: dict[str, Any]) -> None:
     changes = diff_cards(before, after).lines
     start = max(before["effective_from"], after["effective_from"])
@@ -85,6 +85,6 @@ def test_the_changes_are_what_differs_while_both_hold(before: dict[str, Any], af
 
 
 @given(cards())
-@examples(60)
+@examples(30)
 def test_a_card_does_not_differ_from_itself(card: dict[str, Any]) -> None:
     assert diff_cards(card, card).equal

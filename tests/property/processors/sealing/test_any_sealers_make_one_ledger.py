@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gatemeter.sinks.clickhouse import connect
 from support.clickhouse import ClickHouse
+from support.depth import depth
 from support.facts import decision, fact
 from support.sealing import Crash, Hours, MemoryTopic, Mortal, free, replacement
 
@@ -107,7 +108,7 @@ def test_any_sealers_with_crashes_make_one_and_the_same_ledger(clickhouse: Click
     hours = Hours(database, client)
     hours.rows_a_range = 2
 
-    @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=depth(2, 20), deadline=None, suppress_health_check=list(HealthCheck))
     @given(USAGE, DECISIONS, CORRECTED, TRIES)
     def same(usage: Any, decisions: Any, corrected: Any, tries: list[Try]) -> None:
         forget(hours, (*INPUT, *OUTPUT))

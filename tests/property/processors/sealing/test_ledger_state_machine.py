@@ -23,6 +23,7 @@ from gatemeter.schemas.seals import HOUR_US
 from gatemeter.sinks.arrow import rows_to_arrow
 from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink, connect
 from support.clickhouse import ClickHouse
+from support.depth import depth
 from support.generated_logs import Builder, Control, Jump, Operate, Step, examples, steps
 from support.ledger_oracle import SUMMED, Key, charge_lines
 from support.logs import START_US, Rows, collapse, new_fold
@@ -252,5 +253,5 @@ def _corrected(fact: Mapping[str, Any], corrected: Mapping[tuple[Any, ...], Corr
 def test_the_ledger_is_the_oracles_whatever_fold_operators_and_sealers_do(clickhouse: ClickHouse) -> None:
     database = clickhouse.migrated()
     make: Callable[[], RuleBasedStateMachine] = lambda: LedgerMachine(database)  # noqa: E731 - what Hypothesis calls
-    run_state_machine_as_test(make, settings=settings(examples(4), stateful_step_count=100))
+    run_state_machine_as_test(make, settings=settings(examples(2), stateful_step_count=depth(60, 100)))
     clickhouse.drop(database)
