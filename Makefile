@@ -23,7 +23,7 @@ local: $(VENV)/installed ## Keep the embedded system running for trying things, 
 test: $(VENV)/installed $(LITELLM_VENV)/installed ## Run unit, property and integration tests (needs Java 17 and Maven for Apache Kafka)
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-soak: $(VENV)/installed ## Run properties and faults in their long form, with ten times the examples (an hour or two)
+soak: $(VENV)/installed ## Run properties and faults in their long form, with ten times the examples (hours)
 	GATEMETER_SOAK=on $(BIN)/python -m pytest tests/property tests/faults tests/integration/auditing/test_audit_of_generated_logs.py $(ARGS)
 
 conformance: $(VENV)/installed $(LITELLM_VENV)/installed ## Run every hook against every case and print the table that it writes to docs/hooks

@@ -37,7 +37,7 @@ class Size:
     seconds: float = 10.0
 
 
-QUICK: Final = Size({1: 8_000, 10: 8_000, 50: 8_000}, 4_000, 1, 2.0)
+QUICK: Final = Size({1: 3_000, 10: 3_000, 50: 3_000}, 1_000, 1, 1.0)
 
 
 def run(size: Size, say: Say) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from gatemeter.processors.corrections.truths import truth_of
 from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.reports.money import pico_of
 from support.clickhouse import ClickHouse
+from support.depth import depth
 from support.folded import HOUR_US, FoldedLog
 from support.logs import PRICES, START_US, build, response, standard_view
 
@@ -131,7 +132,7 @@ class System:
         assert shown == expected
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=depth(3, 30), deadline=None)
 @given(st.lists(actions, min_size=4, max_size=16))
 def test_the_ledger_is_that_of_the_oracle(clickhouse: ClickHouse, program: list[tuple[str, str, int]]) -> None:
     database = clickhouse.migrated()

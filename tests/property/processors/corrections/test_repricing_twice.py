@@ -13,6 +13,7 @@ from gatemeter.processors.corrections.rows import RowKey
 from gatemeter.processors.corrections.truths import Truth
 from gatemeter.processors.metadata.cards import RateLine, make_card
 from gatemeter.processors.metadata.views import DatedPlan, Plan
+from support.depth import depth
 from support.explained import Explained
 from support.logs import policy, response
 
@@ -75,7 +76,7 @@ def assert_adds_up(money: Mapping[str, int | None], internal: int) -> None:
         }
     ),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=depth(75, 750), deadline=None)
 def test_an_attempt_priced_twice_is_an_attempt_priced_once(
     other: list[Any] | None, terms: Plans | None, tokens: tuple[int, int], cache: str, fields: dict[str, Any]
 ) -> None:
@@ -110,7 +111,7 @@ def test_an_attempt_priced_twice_is_an_attempt_priced_once(
         }
     ),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=depth(50, 500), deadline=None)
 def test_a_decision_priced_twice_is_a_decision_priced_once(terms: Plans, fields: dict[str, Any]) -> None:
     world = Explained()
     row = world.policy(policy("r", 0, "d", **fields))

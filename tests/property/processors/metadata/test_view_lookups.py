@@ -24,6 +24,7 @@ from gatemeter.processors.metadata.views import (
     build_view,
     make_card,
 )
+from support.depth import depth
 
 TEXT = "input_text_uncached"
 INSTANTS = st.integers(0, 12)
@@ -107,7 +108,7 @@ def callers(name: str) -> list[Who]:
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=depth(80, 800), deadline=None)
 @given(st.lists(st.one_of(TENANTS, PLANS, IDENTITIES), min_size=4, max_size=14), INSTANTS)
 def test_nobody_pays_for_what_a_registered_identity_of_another_tenant_did(entries: list[Entry], at_us: int) -> None:
     view = build_view(entries)
@@ -146,7 +147,7 @@ def lookups(view: View, at_us: int) -> list[object]:
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=depth(80, 800), deadline=None)
 @given(ENTRIES)
 def test_every_lookup_is_constant_between_two_boundaries(entries: list[Entry]) -> None:
     view = build_view(entries)
@@ -163,7 +164,7 @@ def newest(entries: Sequence[tuple[int, Tenant | DatedPlan]], at_us: int) -> Ten
     return max(holding, key=lambda entry: entry.effective_from_us, default=None)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=depth(80, 800), deadline=None)
 @given(ENTRIES, INSTANTS)
 def test_attribution_equals_a_plain_search(entries: list[Entry], at_us: int) -> None:
     view = build_view(entries)
@@ -182,7 +183,7 @@ def test_attribution_equals_a_plain_search(entries: list[Entry], at_us: int) -> 
             assert (found.cost_centre, found.plan) == (tenant.cost_centre, plan.plan)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=depth(50, 500), deadline=None)
 @given(ENTRIES, st.randoms(use_true_random=False))
 def test_the_order_of_records_of_different_entries_does_not_matter(entries: list[Entry], random: object) -> None:
     tenants = {(e.tenant_id, e.effective_from_us): e for e in entries if isinstance(e, Tenant)}
