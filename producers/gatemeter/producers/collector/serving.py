@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -44,8 +43,7 @@ async def _served(
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, stopped.set)
     app = Collector(settings, emitters).application()
     runner = web.AppRunner(app, auto_decompress=False, access_log=None, shutdown_timeout=FINISH_SECONDS)
     await runner.setup()
