@@ -43,6 +43,13 @@ def text(value: Any) -> str:
     return value.encode(errors="replace").decode()
 
 
+def truth(value: Any) -> bool:
+    """True or false. Raises `ValueError`."""
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, got {kind_of(value)}")
+    return value
+
+
 def whole(low: int, high: int) -> Callable[[Any], int]:
     """A reader of integers in a range; also of their decimal text. It raises `ValueError`."""
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from gatemeter.producers.events import MAX_ID_LENGTH, ResponseEvent
-from gatemeter.producers.foreign import BadItem, Item, kind_of, whole
+from gatemeter.producers.foreign import BadItem, Item, kind_of, truth, whole
 from gatemeter.producers.telemetry import semantics
 from gatemeter.producers.telemetry.counting import counted
 from gatemeter.producers.telemetry.outcomes import status_of
@@ -73,7 +73,7 @@ def event_of(span: Span, gateway_id: str, complain: Callable[[str, str], None]) 
         provider=None if texts["provider"] is None else semantics.provider_named(texts["provider"]),
         model=texts["model"],
         operation="responses" if operation == "chat" and texts["api"] == "responses" else operation,
-        stream=said.first(semantics.STREAM, _truth),
+        stream=said.first(semantics.STREAM, truth),
         status=status,
         delivered=None if status == "cancelled" else status == "ok",
         http_status=http_status,
@@ -124,12 +124,6 @@ def _first_text(value: Any) -> str | None:
     if not isinstance(value, list):
         raise ValueError(f"must be an array of text, got {kind_of(value)}")
     return next((_text(each) for each in value if each), None)
-
-
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, got {kind_of(value)}")
-    return value
 
 
 def _seconds_us(value: Any) -> int:

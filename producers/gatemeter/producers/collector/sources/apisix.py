@@ -15,14 +15,11 @@ from gatemeter.producers.collector.sources.calls import Call, Decision, Tried
 from gatemeter.producers.collector.sources.gateway_usage import MISSING, counted, usage_of_answer
 from gatemeter.producers.collector.sources.naming import Naming, digest_of, minted_request_id
 from gatemeter.producers.events import MAX_TIME_US, Event
-from gatemeter.producers.foreign import Item, milliseconds_us, text, whole
-from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, Endpoint, found
+from gatemeter.producers.foreign import Item, milliseconds_us, text
+from gatemeter.producers.hooks.endpoints import Endpoint
 from gatemeter.producers.traceparent import trace_id_of
 
 _DEFAULTS: Final = {"app_id": "consumer.username", "route": "route_id", "request_id": "request_id"}
-_STATUS: Final = whole(0, 999)
-REFUSALS: Final = (401, 403, 429)
-MAX_ATTEMPTS: Final = 100
 
 
 class ApisixLog:
@@ -34,20 +31,22 @@ class ApisixLog:
     def events(self, item: Mapping[str, Any]) -> list[Event]:
         """A request with its attempts; none for what is no call to a model. Raises `BadItem`."""
         entry = Item(item, self._complain)
-        place = found(DEFAULT_ENDPOINTS, (entry.text("request.uri", 4096) or "").partition("?")[0])
+        place = calls.place_of(entry)
         summary = entry.part("llm_summary")
         if not summary.values and (place is None or entry.text("request.method") not in (None, "POST")):
             return []
-        answered = entry.needed("response.status", _STATUS)
+        answered = entry.needed("response.status", calls.STATUS)
         tried = entry.optional("upstream_status", _statuses) or []
         asked_provider = bool(summary.values or tried or entry.text("upstream"))
-        decisions = () if asked_provider or answered not in REFUSALS else (Decision(f"apisix/{answered}", "deny"),)
+        decisions = (
+            () if asked_provider or answered not in calls.REFUSALS else (Decision(f"apisix/{answered}", "deny"),)
+        )
         endpoint = place.endpoint if place is not None else None
         call = self._call(entry, summary, decisions, endpoint)
         if decisions:
             return call.denied()
         upstream = tried[-1] if tried else None
-        earlier = [Tried(code or None) for code in tried[-MAX_ATTEMPTS:-1]]
+        earlier = [Tried(code or None) for code in tried[-calls.MAX_ATTEMPTS : -1]]
         return call.answered(earlier, self._last(call, entry, summary, upstream, answered))
 
     def _call(self, entry: Item, summary: Item, decisions: tuple[Decision, ...], endpoint: Endpoint | None) -> Call:
@@ -96,4 +95,4 @@ def _usage(entry: Item, summary: Item, operation: str) -> dict[str, Any]:
 def _statuses(value: Any) -> list[int]:
     """nginx lists a status a try: `502, 200`, with a colon between groups of servers; `-` where there was none."""
     said = [part.strip() for part in text(value).replace(":", ",").split(",")]
-    return [_STATUS(part) if part != "-" else 0 for part in said]
+    return [calls.STATUS(part) if part != "-" else 0 for part in said]

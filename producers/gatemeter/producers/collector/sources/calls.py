@@ -12,11 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from gatemeter.producers.events import Event, PolicyEvent, RequestEvent, ResponseEvent
+from gatemeter.producers.foreign import Item, whole
+from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, Place, found
+from gatemeter.producers.hooks.metered_call import TIMEOUT_STATUSES, Status
 from gatemeter.schemas.limits import MAX_LATENCY_US
 
-Status = Literal["ok", "error", "cancelled", "timeout"]
 Outcome = Literal["allow", "deny", "redact", "flag", "error"]
-TIMEOUT_STATUSES: Final = (408, 504)
+STATUS: Final = whole(0, 999)
+"""Reads an HTTP status; 0 where there was none."""
+MAX_ATTEMPTS: Final = 100
+"""The most attempts that one request is believed to have had."""
+REFUSALS: Final = (401, 403, 429)
+"""Statuses of a gateway's own that refuse a caller; its other errors are faults."""
 CLIENT_LEFT: Final = 499
 """The status that nginx logs where the caller left before the answer began."""
 
@@ -92,6 +99,11 @@ class Call:
             )
             for decision in self.decisions
         ]
+
+
+def place_of(entry: Item) -> Place | None:
+    """Where the request of an entry went, by its path; None for what is no call to a model."""
+    return found(DEFAULT_ENDPOINTS, (entry.text("request.uri", 4096) or "").partition("?")[0])
 
 
 def decision_id(request_id: str, policy_id: str, native_id: str | None = None) -> str:

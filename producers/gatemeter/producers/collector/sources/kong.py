@@ -16,12 +16,10 @@ from gatemeter.producers.collector.sources.gateway_usage import INPUT_ONLY, MISS
 from gatemeter.producers.collector.sources.naming import Naming, digest_of, minted_request_id
 from gatemeter.producers.events import MAX_TIME_US, Event
 from gatemeter.producers.foreign import Item, milliseconds_us, text, whole
-from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, found
 from gatemeter.producers.traceparent import trace_id_of
 
 MAIN: Final = ("proxy", "ai-proxy-advanced", "ai-proxy")
 """What the entry of the proxied call is called: since 3.8, and after the plugin before."""
-MAX_ATTEMPTS: Final = 100
 _DEFAULTS: Final = {
     "app_id": "consumer.username",
     "credential_fingerprint": "authenticated_entity.id",
@@ -41,9 +39,6 @@ _COUNTS_OF_PROVIDER: Final = ("cohere", "llama2", "anthropic", "gemini", "bedroc
 """Providers for which Kong never counts by itself."""
 _PROVIDERS: Final = {"bedrock": "aws", "gemini": "google", "llama2": "llamacpp"}
 """Kong's names of providers that prices know by another one."""
-REFUSALS: Final = (401, 403, 429)
-"""Statuses of Kong's own that refuse a caller; its other errors are faults."""
-_STATUS: Final = whole(0, 999)
 
 
 class KongLog:
@@ -57,7 +52,7 @@ class KongLog:
         entry = Item(item, self._complain)
         plugins = entry.part("ai")
         main = next((name for name in MAIN if isinstance(plugins.values.get(name), Mapping)), None)
-        place = found(DEFAULT_ENDPOINTS, (entry.text("request.uri", 4096) or "").partition("?")[0])
+        place = calls.place_of(entry)
         if main is None and (place is None or entry.text("request.method") not in (None, "POST")):
             return []
         proxy = plugins.part(main or MAIN[0])
@@ -98,7 +93,7 @@ class KongLog:
         """The targets that were tried before the one that answered."""
         return [
             Tried(None, self._provider(target.text("provider"), None), target.text("model"))
-            for target in proxy.parts("tried_targets")[-MAX_ATTEMPTS:-1]
+            for target in proxy.parts("tried_targets")[-calls.MAX_ATTEMPTS : -1]
         ]
 
     def _identity_source(self, entry: Item, named: Mapping[str, str]) -> str:
@@ -138,7 +133,7 @@ def _operation(plugin: Item) -> str | None:
 
 
 def _attempts(call: Call, entry: Item, proxy: Item, earlier: Sequence[Tried]) -> list[Event]:
-    answered = entry.needed("response.status", _STATUS)
+    answered = entry.needed("response.status", calls.STATUS)
     upstream = entry.optional("upstream_status", _upstream_status)
     if upstream is None and any(decision.outcome == "deny" for decision in call.decisions):
         return call.denied()
@@ -159,7 +154,7 @@ def _attempts(call: Call, entry: Item, proxy: Item, earlier: Sequence[Tried]) ->
 
 def _upstream_status(value: Any) -> int:
     """Where the balancer tried several times nginx lists them all: the last one counts."""
-    return _STATUS(text(value).replace(":", ",").split(",")[-1].strip())
+    return calls.STATUS(text(value).replace(":", ",").split(",")[-1].strip())
 
 
 def _cache(proxy: Item) -> str | None:
@@ -195,9 +190,9 @@ def _decisions(entry: Item, proxy: Item) -> tuple[Decision, ...]:
         changed = sanitizer.optional("pii_sanitized", whole(0, 1 << 40))
         outcome: Outcome = "redact" if changed else "allow"
         decisions.append(Decision("kong/ai-sanitizer", outcome, sanitizer.latency_us("duration")))
-    status = entry.optional("response.status", _STATUS)
+    status = entry.optional("response.status", calls.STATUS)
     has_reason = any(decision.outcome == "deny" for decision in decisions)
-    if status in REFUSALS and _is_own(entry) and not has_reason:
+    if status in calls.REFUSALS and _is_own(entry) and not has_reason:
         decisions.append(Decision(f"kong/{status}", "deny"))
     return tuple(decisions)
 

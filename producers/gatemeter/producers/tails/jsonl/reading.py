@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from gatemeter.producers.complaints import Complaints
 from gatemeter.producers.events import MAX_ID_LENGTH, MAX_TIME_US, Event, ResponseEvent
-from gatemeter.producers.foreign import Item, at, iso_time_us, kind_of, milliseconds_us, text, whole
+from gatemeter.producers.foreign import Item, at, iso_time_us, kind_of, milliseconds_us, text, truth, whole
 from gatemeter.producers.hooks.metered_call import Status
 from gatemeter.producers.tails.jsonl.fields import JsonlFields
 from gatemeter.producers.tails.running import BadLine
@@ -123,7 +123,7 @@ class _Line:
             provider=self._provider,
             model=self._texts["model"],
             operation=self._operation,
-            stream=self._first("stream", _truth),
+            stream=self._first("stream", truth),
             status=status,
             delivered=None if status == "cancelled" else status == "ok",
             http_status=http_status,
@@ -204,12 +204,6 @@ def _plain(value: Any) -> str | None:
 
 def _short(value: Any) -> str:
     return text(value)[:MAX_ID_LENGTH]
-
-
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, got {kind_of(value)}")
-    return value
 
 
 def _number(value: Any) -> Decimal:
