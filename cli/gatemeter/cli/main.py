@@ -86,6 +86,22 @@ COMMANDS: Final = (
     Command("seal", "gatemeter.cli.seals:seal", "processors", "Seal the hours that are over."),
     Command("proof", "gatemeter.cli.proof:proof", "processors", "Print the proof of a sealed request."),
     Command("verify-proof", "gatemeter.cli.verify_proof:verify", "", "Check a proof with public keys only."),
+    Command("reconcile", "gatemeter.cli.reconcile:reconcile_command", "processors", "Compare with a provider's bill."),
+    Command("coverage", "gatemeter.cli.reconcile:coverage_command", "processors", "Show what share has facts."),
+    Command("reconciliations list", "gatemeter.cli.reconciliations:reconciliations_list", "processors", "List runs."),
+    Command("reconciliations show", "gatemeter.cli.reconciliations:reconciliations_show", "processors", "Show a run."),
+    Command(
+        "reconciliations compare", "gatemeter.cli.reconciliations:reconciliations_compare", "processors", "Compare two."
+    ),
+    Command(
+        "reconciliations accept", "gatemeter.cli.reconciliations:reconciliations_accept", "processors", "Post a run."
+    ),
+    Command(
+        "reconciliations rates",
+        "gatemeter.cli.reconciliations:reconciliations_rates",
+        "processors",
+        "Write the invoice's prices as a rates file.",
+    ),
     Command("report", "gatemeter.cli.report:report", "sinks", "Print what each tenant used and owes."),
     Command("explain", "gatemeter.cli.explain:explain", "processors", "Explain what a request costs, line by line."),
     Command("audit", "gatemeter.cli.audit:audit", "processors", "Check that nothing was lost, doubled or changed."),
@@ -105,6 +121,7 @@ GROUPS: Final = {
     "operators": "Operators and their signing keys.",
     "sealers": "Keys with which hours are sealed.",
     "periods": "Months: how far they are sealed, what is open, and their end.",
+    "reconciliations": "Comparisons of gateway facts with providers' bills, and what becomes of them.",
     "corrections": "Runs of corrections: staged, then committed.",
 }
 

@@ -1,0 +1,1 @@
+"""Reconciliation: gateway facts against the providers' billing exports, every difference with a cause."""
