@@ -6,6 +6,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,24 @@ from typer.testing import CliRunner
 
 from gatemeter.cli.adjust import adjust
 from gatemeter.cli.corrections import corrections_commit, corrections_list
+from gatemeter.cli.reconcile import coverage_command, reconcile_command
+from gatemeter.cli.reconciliations import (
+    reconciliations_accept,
+    reconciliations_compare,
+    reconciliations_list,
+    reconciliations_rates,
+    reconciliations_show,
+)
 from gatemeter.cli.reorganise import reorganise
 from gatemeter.cli.reprice import reprice
 from gatemeter.processors.corrections.runs import all_runs, commit_of, committed_rows
 from gatemeter.processors.metadata.cards import RateLine
 from gatemeter.processors.metadata.tenantsfile import read_tenants_file
 from gatemeter.processors.pricing.cards import CardHead, load_card, make_card_datum, save_card
+from gatemeter.processors.pricing.ratesfile import build_card
 from gatemeter.producers import new_request_id, now_us
 from gatemeter.sinks.clickhouse import ClickHouseSettings, connect
+from support.billed import line, write_import
 from support.clickhouse import ClickHouse
 from support.kafka import KafkaBroker
 from support.processes import Process, Processes, eventually
@@ -38,7 +49,9 @@ tenants:
 MOVED = TENANTS.replace("[chat, search]", "[chat]").replace("[none]", "[search]")
 OUTPUT = {"COLUMNS": "400", "TERM": "dumb"}
 app = typer.Typer()
-for command in (adjust, corrections_commit, corrections_list, reorganise, reprice):
+RECONCILING = (reconcile_command, coverage_command, reconciliations_list, reconciliations_show)
+RECONCILING += (reconciliations_compare, reconciliations_rates, reconciliations_accept)
+for command in (adjust, corrections_commit, corrections_list, reorganise, reprice, *RECONCILING):
     app.command(command.__name__)(command)
 
 
@@ -86,9 +99,8 @@ class World:
         assert result.exit_code == exit_code, (result.output, result.exception)
         return result.output
 
-    def json(self, name: str, *arguments: str) -> dict[str, Any]:
-        done: dict[str, Any] = json.loads(self.run(name, *arguments, "--json"))
-        return done
+    def json(self, name: str, *arguments: str, kafka: bool = True) -> Any:
+        return json.loads(self.run(name, *arguments, "--json", kafka=kafka))
 
     def folded(self, run_id: str) -> dict[str, Any]:
         """The row of `operator_log` of a run's first COMMIT, once the worker has folded it."""
@@ -251,3 +263,44 @@ def test_what_cannot_be_done_is_said_in_one_line(world: World, arguments: tuple[
     said = world.run(*arguments, exit_code=1)
     assert says in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_a_reconciliation_is_kept_shown_and_accepted(world: World) -> None:
+    today = datetime.now(UTC).date()
+    month = ("--provider", "p", "--period", f"{today:%Y-%m}")
+    usual = line(today, "input_text_uncached", 1_000, 10_000, provider="p", model="m0")
+    dearer = line(today, "input_text_uncached", 1_000, 40_000, provider="p", model="m1")
+    tax = line(today, "", None, 1_001, provider="p", model="", charge_category="tax")
+    stolen = line(today, "input_text_uncached", 77, 770, provider="p", model="m9", key_id="key_x")
+    lines = [usual, dearer, tax, stolen, usual | {"model": "m2", "amount": None}]
+    write_import(world.client, "i1", lines, provider="p")
+
+    shown = world.run("reconcile_command", *month, kafka=False)
+    assert "unmetered" in shown and "stolen key" in shown and "key_x" in shown
+    done = world.json("reconcile_command", *month, kafka=False)
+    assert done["causes"]["unmetered"] == {"amount": "0.000000000770", "findings": 1}
+    assert done["causes"]["tax"] == {"amount": "0.000000001001", "findings": 1}
+    assert world.json("coverage_command", *month, kafka=False)["models"][0]["model"] == "m9"
+    listed = world.json("reconciliations_list", kafka=False)
+    assert [run["state"] for run in listed] == ["open", "superseded"]
+    assert "superseded" in world.run("reconciliations_list", kafka=False)
+    assert "the runs found the same" in world.run(
+        "reconciliations_compare", listed[1]["run"], listed[0]["run"], kafka=False
+    )
+    run = done["run"]
+    found = world.json("reconciliations_show", run, "--cause", "unmetered", kafka=False)["findings"]
+    assert [each["evidence"]["billed_to"] for each in found] == [["org-1/proj-1/key_x"]]
+    refused = world.run("reconciliations_show", run, "--cause", "luck", exit_code=1, kafka=False)
+    assert "--cause must be one of unmetered, missing_provider_line" in refused
+    file = world.spine.folder / "invoice.yaml"
+    world.run("reconciliations_rates", run, "--card-id", "invoice", "--output", str(file), kafka=False)
+    assert build_card(file).datum["rates"][0]["model"] == "m1"
+
+    assert "dry run: nothing was written" in world.run("reconciliations_accept", run, "--reason", "ok", "--dry-run")
+    superseded = world.run("reconciliations_accept", listed[1]["run"], "--reason", "ok", exit_code=1)
+    assert "is superseded by a later one" in superseded
+    accepted = world.json("reconciliations_accept", run, "--reason", "reviewed", "--yes")
+    row = world.folded(accepted["run"])
+    assert row["reason"].startswith(f"reconciliation {run} of p {today:%Y-%m}")
+    again = world.run("reconciliations_accept", run, "--reason", "ok", exit_code=1)
+    assert f"run {run} was accepted before" in again

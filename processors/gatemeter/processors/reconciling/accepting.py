@@ -52,11 +52,12 @@ def entries_of(client: Client, run: KeptRun, correction_run: str, reason: str) -
 
 def keep_posting(client: Client, run: KeptRun, entries: Entries, accepted_by: str, reason: str, at: datetime) -> None:
     """Records which corrections took a run over. It counts when they are committed, so it is written before."""
+    correction_run = entries.correction_run if entries.rows else ""
     rows = [
         (
-            *(run_id, entries.correction_run, run_id != run.run_id, at, accepted_by, reason),
+            *(run_id, correction_run, run_id != run.run_id, at, accepted_by, reason),
             *(Decimal(text_of(amount)), count),
         )
-        for run_id, (amount, count) in entries.amounts.items()
+        for run_id, (amount, count) in (entries.amounts or {run.run_id: (0, 0)}).items()
     ]
     insert(client, "reconciliation_postings", _COLUMNS, rows)

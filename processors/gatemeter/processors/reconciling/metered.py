@@ -50,6 +50,7 @@ OF_THE_PROVIDER: Final = (
 )
 _MONEY: Final = ("currency", "rate_card_id", "price_status", "provider_cost")
 _SLICE: Final = "cityHash64(gateway_id, request_id) % {slices:UInt64} = {slice:UInt64}"
+_SETTINGS: Final = {"prefer_column_name_to_alias": 1, "join_use_nulls": 0}
 _ATTEMPT: Final = "cityHash64(gateway_id, request_id, attempt)"
 
 
@@ -212,7 +213,7 @@ GROUP BY hour_us, policy_id, gateway_id, tenant_id, app_id, currency
 def read(client: Client, query: str, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Rows of one slice. Raises `SinkUnavailable`, `SinkRefused`."""
     try:
-        result = client.query(query, dict(asked), settings={"max_threads": 2})
+        result = client.query(query, dict(asked), settings=_SETTINGS)
     except FAILURES as error:
         raise sink_error("read what gateways metered", error) from error
     yield from result.named_results()

@@ -79,7 +79,7 @@ def _shares(cause: str, scope: str, model: str, amount: int, uses: list[Use]) ->
         if weights:
             names = {"\0".join(bearer): bearer for bearer in weights}
             parts = shared(amount, {name: weights[bearer] for name, bearer in names.items()})
-            return {names[name]: part for name, part in parts.items()}
+            return {names[name]: parts[name] for name in sorted(parts)}
     raise ReconcileError(
         f"{cause} of {scope or 'the provider'} cannot be shared out: no tenant used the provider in the period"
     )

@@ -143,7 +143,7 @@ def reconcile(client: Client, wanted: Wanted, settings: Settings, at: datetime) 
 
 
 def _order(finding: Finding) -> Any:
-    return (finding.day, finding.scope, finding.key or ("",), finding.cause, finding.amount)
+    return (finding.day, finding.scope, finding.key or (), finding.cause, finding.amount)
 
 
 def _compare(

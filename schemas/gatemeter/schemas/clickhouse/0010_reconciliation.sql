@@ -67,7 +67,8 @@ CREATE TABLE IF NOT EXISTS reconciliation_findings
 ENGINE = ReplacingMergeTree
 ORDER BY (run_id, finding);
 
--- Which corrections took over what a run found. They count where `commits` has the run of corrections.
+-- Which corrections took over what a run found. They count where `commits` has the run of corrections; '' where there was
+-- nothing to post.
 CREATE TABLE IF NOT EXISTS reconciliation_postings
 (
     run_id String,
@@ -86,6 +87,11 @@ ORDER BY (run_id, correction_run);
 -- workload class, and accepted where its postings are committed.
 CREATE OR REPLACE VIEW reconciliation_status AS
 WITH
+    posted AS
+    (
+        SELECT run_id, takes_back FROM reconciliation_postings FINAL
+        WHERE correction_run = '' OR correction_run IN (SELECT run_id FROM commits)
+    ),
     (SELECT groupArray((provider, period, workload_class, newest)) FROM
         (
             SELECT provider, period, workload_class, max(run_id) AS newest
@@ -100,9 +106,8 @@ SELECT
     r.workload_class AS workload_class,
     r.currency AS currency,
     multiIf(
-        r.run_id IN (
-            SELECT run_id FROM reconciliation_postings FINAL
-            WHERE NOT takes_back AND correction_run IN (SELECT run_id FROM commits)), 'accepted',
+        r.run_id IN (SELECT run_id FROM posted WHERE NOT takes_back)
+            AND r.run_id NOT IN (SELECT run_id FROM posted WHERE takes_back), 'accepted',
         has(newest_runs, (r.provider, r.period, r.workload_class, r.run_id)), 'open',
         'superseded') AS state,
     r.made_at AS made_at,
