@@ -36,6 +36,11 @@ def screen(*, stderr: bool = False, soft_wrap: bool = False) -> Screen:
     return Screen(stderr=stderr, highlight=False, soft_wrap=soft_wrap)
 
 
+def cell(text: str) -> str:
+    """A text from elsewhere as a cell of a table: it styles nothing, and moves no cursor."""
+    return escape("".join(character if character.isprintable() else " " for character in text))
+
+
 def plain_table(*columns: str, title: str = "", right: Iterable[str] = (), narrow: bool = False) -> Table:
     """A table without lines: what does not fit into a column goes on below it, and is never cut. `right`: columns of
     numbers. `narrow`: no space beside the columns, for tables that fit 80."""

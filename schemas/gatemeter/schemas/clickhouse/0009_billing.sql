@@ -2,7 +2,7 @@
 -- is in `billing_imports`, which is written last; a later import of the same days replaces the lines of these days.
 
 -- One imported file, in one row. `import_id` is the digest of the file's bytes, the format and the mapping of columns, so a
--- file that is imported again is known.
+-- file that is imported again is known. `left_out`: its rows of services that are none of AI.
 CREATE TABLE IF NOT EXISTS billing_imports
 (
     import_id String,
@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS billing_imports
     last_day Nullable(Date),
     lines Int64,
     rejected Int64,
+    left_out Int64,
     lines_digest String
 )
 ENGINE = ReplacingMergeTree
@@ -36,10 +37,12 @@ CREATE TABLE IF NOT EXISTS billing_coverage
 ENGINE = ReplacingMergeTree
 ORDER BY (import_id, provider, account, content, billing_day);
 
+-- `line` numbers the lines of an import, `source_line` says where the row is in its file: a row of counters gives several.
 CREATE TABLE IF NOT EXISTS billing_lines
 (
     import_id String,
     line Int64,
+    source_line Int64,
     provider LowCardinality(String),
     content LowCardinality(String),
     account String,
