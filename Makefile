@@ -1,6 +1,6 @@
 # One command a job: `make help` lists them. Each target sets up all it needs in .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo local test soak conformance litellm lint format bench bench-hooks chaos up build constraints refreeze clean
+.PHONY: help demo local test soak conformance litellm lint format bench bench-hooks chaos exceptions-check up build constraints refreeze clean
 SHELL := /bin/bash
 ARGS ?=
 CALLS ?= 2000
@@ -51,6 +51,9 @@ bench-hooks: $(VENV)/installed $(LITELLM_VENV)/installed ## Measure what each ho
 
 chaos: $(VENV)/installed ## Break the pipeline under load in every way we know, then count (ARGS="--minutes 5 --json")
 	@$(BIN)/python -m chaos $(ARGS)
+
+exceptions-check: $(VENV)/installed ## Plant exceptions of every kind in real traffic and print precision and recall (ARGS=--json)
+	@$(BIN)/python -m benchmarks.exceptions_check $(ARGS)
 
 up: ## Start the production shape with Docker Compose (see docs/operating.md)
 	docker compose up --build --detach --wait $(ARGS)

@@ -107,6 +107,20 @@ COMMANDS: Final = (
         "Write the invoice's prices as a rates file.",
     ),
     Command("report", "gatemeter.cli.report:report", "sinks", "Print what each tenant used and owes."),
+    Command("exceptions find", "gatemeter.cli.exceptions:exceptions_find", "sinks", "Look for what is unusual."),
+    Command("exceptions list", "gatemeter.cli.exceptions:exceptions_list", "sinks", "List what was found."),
+    Command("exceptions show", "gatemeter.cli.exceptions:exceptions_show", "sinks", "Show one with its evidence."),
+    Command(
+        "exceptions acknowledge",
+        "gatemeter.cli.exceptions_acts:exceptions_acknowledge",
+        "sinks",
+        "Say that it is seen.",
+    ),
+    Command(
+        "exceptions resolve", "gatemeter.cli.exceptions_acts:exceptions_resolve", "sinks", "Say that it is settled."
+    ),
+    Command("exceptions reopen", "gatemeter.cli.exceptions_acts:exceptions_reopen", "sinks", "Open it again."),
+    Command("exceptions assign", "gatemeter.cli.exceptions_acts:exceptions_assign", "sinks", "Give it to an owner."),
     Command("explain", "gatemeter.cli.explain:explain", "processors", "Explain what a request costs, line by line."),
     Command("audit", "gatemeter.cli.audit:audit", "processors", "Check that nothing was lost, doubled or changed."),
 )
@@ -127,6 +141,7 @@ GROUPS: Final = {
     "sealers": "Keys with which hours are sealed.",
     "periods": "Months: how far they are sealed, what is open, and their end.",
     "reconciliations": "Comparisons of gateway facts with providers' bills, and what becomes of them.",
+    "exceptions": "What is unusual or wrong: found, listed, settled.",
     "corrections": "Runs of corrections: staged, then committed.",
 }
 

@@ -1,4 +1,4 @@
-"""The map of a worker: transport → ownership → fold → flush, with metadata, ticks, seals and budgets beside it."""
+"""The map of a worker: transport → ownership → fold → flush; metadata, ticks, seals, budgets, exceptions beside."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mode import CrashingSupervisor
 from gatemeter.processors import health, metrics
 from gatemeter.processors.assignment import FoldFactory, Opener
 from gatemeter.processors.budget_timer import BudgetTimer
+from gatemeter.processors.exception_timer import ExceptionTimer
 from gatemeter.processors.flush import Flusher
 from gatemeter.processors.kafka_client import aiokafka_client, faust_credentials
 from gatemeter.processors.log_bounds import ConsumerBounds
@@ -93,6 +94,8 @@ def build_app(settings: Settings, sink: FactSink, make_fold: FoldFactory | None 
     app.agent(events, name="meter", supervisor_strategy=CrashingSupervisor)(meter)
     budgets = BudgetTimer(settings, ownership)
     app.timer(settings.budgets_every_ms / 1000)(budgets.tick)
+    if settings.exceptions.every_ms:
+        app.timer(settings.exceptions.every_ms / 1000)(ExceptionTimer(settings, ownership).tick)
     if settings.web_port:
         health.add_page(app, ownership, app.gear.flusher)
         metrics.add_page(app, ownership, app.gear.flusher, lambda: budgets.latest)

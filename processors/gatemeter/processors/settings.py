@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from gatemeter.processors.sealing.anchors import AnchorError, anchor_at
 from gatemeter.schemas.partitions import EVENTS_TOPIC, METADATA_TOPIC, SEALS_TOPIC
 from gatemeter.schemas.signing import OperatorKey, SecretsError, load_secrets
+from gatemeter.sinks.exceptions.endpoint import Webhook, WebhookError, webhook_of
+from gatemeter.sinks.exceptions.thresholds import Thresholds, ThresholdsError, load_thresholds
 
 PREFIX: Final = "GATEMETER_"
 SASL_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -54,6 +56,15 @@ class SealingSettings:
 
 
 @dataclass(frozen=True)
+class ExceptionSettings:
+    """How a worker looks for exceptions. `every_ms` 0: it does not."""
+
+    every_ms: int = 900_000
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    webhook: Webhook | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """What a worker needs to know; `docs/operating.md` has the table of settings."""
 
@@ -85,6 +96,7 @@ class Settings:
     web_port: int
     embedded_broker: bool
     sealing: SealingSettings
+    exceptions: ExceptionSettings = field(default_factory=ExceptionSettings)
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -119,6 +131,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         web_port=read.number("WEB_PORT", 0, 0, 65_535),
         embedded_broker=read.flag("EMBEDDED_BROKER"),
         sealing=read.sealing(),
+        exceptions=read.exceptions(),
     )
     if settings.max_unflushed_rows < settings.flush_rows:
         raise read.error("MAX_UNFLUSHED_ROWS", f"at least GATEMETER_FLUSH_ROWS ({settings.flush_rows})")
@@ -271,6 +284,22 @@ class _Reader:
         if sealers.get(key.kid) != key.public_hex:
             raise self.error("SEALERS_FILE", f"a file with the public key of sealer {key.kid!r}")
         return SealingSettings(topic, path, sealers, every_ms, anchors)
+
+    def exceptions(self) -> ExceptionSettings:
+        """The looks for exceptions: how often, by which thresholds, and the webhook that is told."""
+        every_ms = self.number("EXCEPTIONS_EVERY_MS", 900_000, 0, 86_400_000)
+        header = self._raw("EXCEPTIONS_WEBHOOK_HEADER_FILE")
+        thresholds = self._raw("EXCEPTIONS_THRESHOLDS_FILE")
+        try:
+            return ExceptionSettings(
+                every_ms,
+                load_thresholds(Path(thresholds) if thresholds else None),
+                webhook_of(self._raw("EXCEPTIONS_WEBHOOK"), Path(header) if header else None),
+            )
+        except ThresholdsError as error:
+            raise SettingsError(f"{PREFIX}EXCEPTIONS_THRESHOLDS_FILE: {error}") from None
+        except WebhookError as error:
+            raise SettingsError(f"{PREFIX}EXCEPTIONS_WEBHOOK: {error}") from None
 
     @staticmethod
     def _check_anchors(anchors: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Every SQL example of docs/sql.md runs."""
+"""Every SQL example of docs/sql.md and docs/exceptions.md runs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from gatemeter.sinks.arrow import rows_to_arrow
 from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink
 from support.facts import decision, fact
 
-TEXT = (Path(__file__).parents[3] / "docs" / "sql.md").read_text()
+DOCS = Path(__file__).parents[3] / "docs"
+TEXT = (DOCS / "sql.md").read_text()
 QUERIES = [
     query.strip()
-    for block in re.findall(r"```sql\n(.*?)```", TEXT, re.DOTALL)
+    for block in re.findall(r"```sql\n(.*?)```", TEXT + (DOCS / "exceptions.md").read_text(), re.DOTALL)
     for query in block.split(";\n")
     if query.strip()
 ]
