@@ -145,6 +145,7 @@ class _Reading:
         self._mappings = order.mappings()
         self._mapping: Mapping | None = None
         self._reader: RowReader | None = None
+        self._chosen_by: Path | None = None  # the file whose columns were looked at last
         self._lines: list[BillingLine] = []
         self._rejected: list[Rejected] = []
         self._digest = sha256()
@@ -188,16 +189,16 @@ class _Reading:
                 return
             table = table_of(path, kind, text, self._order.max_unpacked)
             if table.columns is not None:
-                self._choose(frozenset(table.columns), path)
+                self._choose(frozenset(table.columns), path).limit(frozenset(table.columns))
             for row in table.rows:
-                if table.columns is None and row.bad is None:
+                if self._chosen_by != path and row.bad is None:
                     self._choose(columns_of(row.values), path)
                 yield row
 
     def _pages(self, path: Path, pages: Pages, text: TextIOWrapper) -> Iterator[Row]:
         for found in pages.read(path.name, text):
             if isinstance(found, Row):
-                if found.bad is None:
+                if found.bad is None and self._chosen_by != path:
                     self._choose(frozenset(found.values), path)
                 yield found
             else:
@@ -206,12 +207,18 @@ class _Reading:
             self._outcome.notes.append(f"{path.name}: its last page has_more: the file is not all of the report")
 
     def _choose(self, columns: frozenset[str], path: Path) -> RowReader:
-        """Takes the mapping by the columns of the first row; a row of JSON that lacks one is a bad row later."""
+        """Takes the mapping by the columns of a file's first row; a row of JSON that lacks one is a bad row later.
+
+        All files of an import have the mapping of the first.
+        """
+        allowed = self._mappings if self._mapping is None else (self._mapping,)
+        self._mapping = choose(self._order.form, allowed, columns, path.name)
+        self._chosen_by = path
         if self._reader is None:
-            self._mapping = choose(self._order.form, self._mappings, columns, path.name)
             if self._order.covers == "period" and "period_start" not in self._mapping.columns:
                 raise MappingInvalid("covers: 'period' needs columns.period_start and columns.period_end")
             self._reader = RowReader(self._mapping, calendar=self._order.calendar, account=self._order.account)
+        self._reader.limit(None)
         return self._reader
 
     def _bucket(self, bucket: Bucket) -> None:

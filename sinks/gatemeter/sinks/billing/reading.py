@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -24,27 +24,42 @@ _ONE: Final = Decimal(1)
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """`day` is what the charge is billed for: its own day, or the nearest one of the billing period that bills it."""
+    """`day` is what the charge is billed for: its own day, or the nearest one of the billing `period` that bills it."""
 
-    starts: datetime
-    ends: datetime
+    starts_us: int
+    ends_us: int
     day: date
     calendar: str
+    period: tuple[date, date] | None
 
 
 class RowReader:
-    """Reads the rows of one import. `calendar`, `account`: what the operator says of the whole file, '' nothing."""
+    """Reads the rows of one import. `calendar`, `account`: what the operator says of the whole file, '' nothing.
+
+    Names and times of a bill repeat themselves, so what was made of them is kept.
+    """
 
     def __init__(self, mapping: Mapping, *, calendar: str = "", account: str = "") -> None:
         self._mapping, self._account = mapping, account
         self._calendar = calendar
-        self._zones: dict[str, ZoneInfo] = {}
         columns = [column for pattern in mapping.patterns for column in (*pattern.columns, *pattern.where)]
         columns += [column for name in NAMES for column in mapping.columns.get(name, ())]
-        self._naming = tuple(dict.fromkeys(columns))
+        self._all_naming = self._naming = tuple(dict.fromkeys(columns))
+        self._columns = mapping.columns
         self._names: dict[tuple[str, ...], dict[str, str]] = {}
+        self._times: dict[tuple[Any, ...], When] = {}
         self.rounded = 0
         self.period: tuple[date, date] | None = None  # first and last day that the row read last says it is billed for
+
+    def limit(self, columns: frozenset[str] | None) -> None:
+        """Looks for nothing but these columns from now on; None: rows have columns of their own."""
+
+        def there(path: str) -> bool:
+            return columns is None or path in columns or path.split(".", 1)[0] in columns
+
+        self._naming = tuple(filter(there, self._all_naming))
+        self._columns = {field: tuple(filter(there, paths)) for field, paths in self._mapping.columns.items()}
+        self._names.clear()
 
     def selected(self, values: Values) -> bool:
         """Whether the row is of a service that is read."""
@@ -117,29 +132,29 @@ class RowReader:
             provider=names["provider"],
             content=self._mapping.content,
             account=scrubbed(self._text(values, "account")) or self._account,
-            project=scrubbed(names.get("project") or self._text(values, "project")),
-            key_id=scrubbed(names.get("key_id") or self._text(values, "key_id")),
+            project=names.get("project") or scrubbed(self._text(values, "project")),
+            key_id=names.get("key_id") or scrubbed(self._text(values, "key_id")),
             billing_day=when.day,
             calendar=when.calendar,
-            starts_us=micros_of(when.starts),
-            ends_us=micros_of(when.ends),
+            starts_us=when.starts_us,
+            ends_us=when.ends_us,
             charge_category=names["charge_category"],
             charge_class=names["charge_class"],
             line_item=scrubbed(self._text(values, "line_item")),
             model=names["model"],
             service_tier=names["service_tier"],
             workload_class=names["workload_class"],
-            region=names.get("region") or self._text(values, "region"),
-            tags=scrubbed(tags_of(values, self._mapping.columns.get("tags", ()), {"context": names["context"]})),
+            region=scrubbed(names.get("region") or self._text(values, "region")),
+            tags=scrubbed(tags_of(values, self._columns.get("tags", ()), {"context": names["context"]})),
             raw=scrubbed(raw_of(values)),
         )
 
     def _value(self, values: Values, path: str) -> Any:
         value = lookup(values, path)
-        return None if isinstance(value, str) and value.strip() in self._mapping.nulls else value
+        return None if isinstance(value, str) and value in self._mapping.nulls else value
 
     def _first(self, values: Values, field: str) -> Any:
-        for path in self._mapping.columns.get(field, ()):
+        for path in self._columns.get(field, ()):
             value = self._value(values, path)
             if value is not None and value != "":
                 return value
@@ -157,8 +172,9 @@ class RowReader:
             names = self._names[key] = self._derived(dict(zip(self._naming, key, strict=True)))
         return names
 
-    def _derived(self, texts: dict[str, str]) -> dict[str, str]:
+    def _derived(self, there: dict[str, str]) -> dict[str, str]:
         """Fields by patterns, each given by the first that gives it; then by columns; then what `values` make of it."""
+        texts = dict.fromkeys(self._all_naming, "") | there
         names: dict[str, str] = {}
         for pattern in self._mapping.patterns:
             found = (match for column in pattern.columns if (match := pattern.match.search(texts[column])))
@@ -176,7 +192,7 @@ class RowReader:
         names["charge_category"] = names["charge_category"] or "usage"
         names.setdefault("context", "")
         _check_names(names)
-        return names
+        return {name: scrubbed(value) for name, value in names.items()}
 
     def _meaning(self, name: str, told: str) -> str:
         table = self._mapping.values.get(name, {})
@@ -184,32 +200,16 @@ class RowReader:
         return table.get(told.lower(), table.get(text.lower(), text))
 
     def _when(self, values: Values, provider: str) -> When:
-        calendar = self._calendar or self._mapping.calendars.get(provider, self._mapping.calendar)
-        zone = self._zones.get(calendar)
-        if zone is None:
-            zone = self._zones[calendar] = calendar_of(calendar)
-        starts = instant_of("starts_at", self._first(values, "starts_at"), zone)
-        if starts is None:
-            raise BadRow("starts_at", "must be given, got nothing")
-        ends = instant_of("ends_at", self._first(values, "ends_at"), zone) or end_of_day(starts, zone)
-        if ends < starts:
-            raise BadRow("ends_at", f"must not be before starts_at {starts.isoformat()}, got {ends.isoformat()}")
-        day = day_of(starts, zone)
-        self.period = self._period(values, zone)
-        if self.period is not None:
-            day = min(max(day, self.period[0]), self.period[1])
-        return When(starts, ends, day, calendar)
-
-    def _period(self, values: Values, zone: ZoneInfo) -> tuple[date, date] | None:
-        if self._mapping.covers != "period":
-            return None
-        start = instant_of("period_start", self._first(values, "period_start"), zone)
-        end = instant_of("period_end", self._first(values, "period_end"), zone)
-        if start is None or end is None:
-            return None
-        if not 0 < (end - start).days <= 400:
-            raise BadRow("period_end", f"must be 1 to 400 days after period_start, got {end.isoformat()}")
-        return period_days(start, end, zone)
+        told = (self._first(values, field) for field in ("starts_at", "ends_at", "period_start", "period_end"))
+        bounds = tuple(text_of(value) if isinstance(value, list | dict) else value for value in told)
+        when = self._times.get((provider, *bounds))
+        if when is None:
+            if len(self._times) >= _CACHED:
+                self._times.clear()
+            calendar = self._calendar or self._mapping.calendars.get(provider, self._mapping.calendar)
+            when = self._times[(provider, *bounds)] = _when(calendar, *bounds)
+        self.period = when.period
+        return when
 
     def _quantity(self, values: Values, names: dict[str, str]) -> tuple[Decimal | None, str]:
         given = self._text(values, "unit") or names.get("unit", "")
@@ -233,6 +233,31 @@ class RowReader:
         return exact
 
 
+def _when(calendar: str, starts_at: Any, ends_at: Any, period_start: Any, period_end: Any) -> When:
+    zone = calendar_of(calendar)
+    starts = instant_of("starts_at", starts_at, zone)
+    if starts is None:
+        raise BadRow("starts_at", "must be given, got nothing")
+    ends = instant_of("ends_at", ends_at, zone) or end_of_day(starts, zone)
+    if ends < starts:
+        raise BadRow("ends_at", f"must not be before starts_at {starts.isoformat()}, got {ends.isoformat()}")
+    day = day_of(starts, zone)
+    period = _period(period_start, period_end, zone)
+    if period is not None:
+        day = min(max(day, period[0]), period[1])
+    return When(micros_of(starts), micros_of(ends), day, calendar, period)
+
+
+def _period(period_start: Any, period_end: Any, zone: ZoneInfo) -> tuple[date, date] | None:
+    start = instant_of("period_start", period_start, zone)
+    end = instant_of("period_end", period_end, zone)
+    if start is None or end is None:
+        return None
+    if not 0 < (end - start).days <= 400:
+        raise BadRow("period_end", f"must be 1 to 400 days after period_start, got {end.isoformat()}")
+    return period_days(start, end, zone)
+
+
 def _given(numbers: Sequence[Decimal | None]) -> list[Decimal]:
     return [number for number in numbers if number is not None]
 
@@ -241,7 +266,7 @@ def _unit(token_type: str, given: str) -> str:
     """Tokens are tokens, meters are named by themselves, and anything else has the unit of the file."""
     if token_type in TOKEN_TYPES:
         return "tokens"
-    return token_type if token_type in METERS else given.lower()
+    return token_type if token_type in METERS else scrubbed(given).lower()
 
 
 def _check_names(names: dict[str, str]) -> None:

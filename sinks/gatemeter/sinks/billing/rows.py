@@ -83,11 +83,12 @@ def _csv_rows(reader: Any, header: list[str]) -> Iterator[Row]:
             reason = f"must have {len(header)} columns as the first line has, got {len(cells)}"
             yield Row(line, values, BadRow("row", reason))
             continue
-        try:
-            check_text(values)
-        except BadRow as error:
-            yield Row(line, {}, error)
-            continue
+        if not "".join(cells).isascii():
+            try:
+                check_text(values)
+            except BadRow as error:
+                yield Row(line, {}, error)
+                continue
         yield Row(line, values)
 
 

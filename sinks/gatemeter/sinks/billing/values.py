@@ -55,9 +55,12 @@ def text_of(value: Any) -> str:
     return str(value)
 
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=text_of)
+
+
 def json_of(value: Any) -> str:
     """Plain data as compact JSON, in the order that it has."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=text_of)
+    return _ENCODER.encode(value)
 
 
 def raw_of(values: Values) -> str:

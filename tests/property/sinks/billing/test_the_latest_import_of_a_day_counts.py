@@ -37,7 +37,7 @@ def client(clickhouse: ClickHouse) -> Iterator[Client]:
     clickhouse.drop(settings)
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(files=st.lists(IMPORT, min_size=1, max_size=4, unique_by=repr), order=st.data())
 def test_each_day_has_the_lines_of_its_latest_import(
     client: Client, files: list[tuple[int, list[list[int]]]], order: st.DataObject

@@ -203,6 +203,19 @@ def test_parts_of_a_report_are_one_import(tmp_path: Path) -> None:
     assert found.outcome.identity.import_id == imported("focus", two, one).outcome.identity.import_id
 
 
+def test_each_part_is_of_the_format_and_has_columns_of_its_own(tmp_path: Path) -> None:
+    one = wrote(tmp_path / "one.csv", focus_csv(focus_row()))
+    with pytest.raises(NotThisFormat, match=r"two: expected focus, .*looks like openai-costs"):
+        imported("focus", one, wrote(tmp_path / "two", PAGE))
+    more = focus_row(BilledCost="2") | {"SubAccountId": "sub-1"}
+    header, row = (",".join(cells) for cells in (more, more.values()))
+    found = imported("focus", one, wrote(tmp_path / "more.csv", f"{header}\n{row}\n"))
+    assert [(line.project, line.model) for line in found.lines] == [
+        ("", "gpt-4o-2024-11-20"),
+        ("sub-1", "gpt-4o-2024-11-20"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

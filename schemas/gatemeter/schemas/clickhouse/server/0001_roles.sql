@@ -36,3 +36,13 @@ CREATE ROLE IF NOT EXISTS gatemeter_analyst;
 GRANT SELECT ON * TO gatemeter_analyst;
 REVOKE SELECT(key, headers, raw) ON quarantine FROM gatemeter_analyst;
 REVOKE SELECT(raw, first_raw) ON exceptions FROM gatemeter_analyst;
+
+-- Those who import bills: what analysts may, and insert bills. No fact and no charge is theirs to write.
+CREATE ROLE IF NOT EXISTS gatemeter_biller;
+GRANT SELECT ON * TO gatemeter_biller;
+REVOKE SELECT(key, headers, raw) ON quarantine FROM gatemeter_biller;
+REVOKE SELECT(raw, first_raw) ON exceptions FROM gatemeter_biller;
+GRANT INSERT ON billing_imports TO gatemeter_biller;
+GRANT INSERT ON billing_coverage TO gatemeter_biller;
+GRANT INSERT ON billing_lines TO gatemeter_biller;
+GRANT INSERT ON billing_rejected TO gatemeter_biller;
