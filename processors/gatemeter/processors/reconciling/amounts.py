@@ -148,6 +148,9 @@ class _Findings:
         key = priced.key
         if rounded or abs(amount) <= priced.allowed:
             return self._finding(key, "rounding", amount, None, {})
+        invoiced = self._sides.invoiced.get(key) or Invoiced()
+        if invoiced.repeated_cost and abs(amount - invoiced.repeated_cost) <= priced.allowed:
+            return self._finding(key, "duplicate", amount, None, {"billed_twice_pico": str(invoiced.repeated_cost)})
         ours, theirs = priced.ours or Fraction(0), priced.theirs or Fraction(0)
         evidence = {"rate_card_pico": _text(ours), "invoice_pico": _text(theirs)}
         if priced.theirs is None:

@@ -46,6 +46,7 @@ class Comparison:
         self._settings, self._price_of = settings, price_of
         self._day = _days_in(calendar)
         self.grain = Grain(frozenset(), frozenset())
+        self._types: Mapping[str, str] = {}
         self._around: dict[tuple[date, str, str, str, str], _Around] = defaultdict(_Around)
         self.sides = Sides()
 
@@ -55,6 +56,7 @@ class Comparison:
         usage = [line for line in read if line.is_usage]
         models = {self._model_of(line) for line in usage}
         self.grain = grain_of(models, {line.names["token_type"] for line in usage})
+        self._types = {name: self.grain.token_type(name) for name in (*QUANTITIES, REQUEST)}
         counted = {(line.day, line.names["account"]) for line in usage if line.names["content"] == "usage"}
         for line in usage:
             self._bill(line, (line.day, line.names["account"]) in counted)
@@ -118,8 +120,8 @@ class Comparison:
         around.cancelled += group["cancelled"]
         around.retried += group["retried"]
         largest: dict[str, int] = defaultdict(int)
-        for name in QUANTITIES:
-            largest[self.grain.token_type(name)] += int(group[f"largest_{name}"] or 0)
+        for name in _used(group):
+            largest[self._types[name]] += group[f"largest_{name}"]
         for token_type, most in largest.items():
             around.largest[token_type] = max(around.largest.get(token_type, 0), most)
 
@@ -160,7 +162,7 @@ class Comparison:
         model = self.grain.model(group["billed_model"])
         place = tier(group["service_tier"]), workload(group["workload_class"])
         for name in names:
-            yield name, Key(day, scope, model, self.grain.token_type(name), *place)
+            yield name, Key(day, scope, model, self._types[name], *place)
 
 
 def _used(group: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ INPUT_TOTAL: Final = "input_total"
 OUTPUT_TOTAL: Final = "output_total"
 ORDINARY_TIERS: Final = frozenset({"", "default", "standard", "auto", "on_demand", "ondemand"})
 _DATED: Final = re.compile(r"[-@](?:20\d{6}|20\d\d-\d\d-\d\d|latest)(?:-v\d+(?::\d+)?)?$")
+_TEXT: Final = frozenset(name for name in (*INPUT_BUCKETS, *OUTPUT_BUCKETS) if "_text_" in name)
 _COARSER: Final = {
     "output_text_reasoning": ("output_text_visible",),
     "output_audio_visible": ("output_text_visible",),
@@ -58,12 +59,12 @@ class Grain:
         return dated[0] if len(dated) == 1 else name
 
     def token_type(self, name: str) -> str:
-        """What both sides count a bucket or meter in. Where the provider tells a total for one model, all are
-        totals."""
+        """What both sides count a bucket or meter in. Where the provider tells a total for one model, all are totals;
+        only what it also tells apart (audio, images) stays by itself."""
         if self.types == {""}:
             return ""
         for total, buckets in ((INPUT_TOTAL, INPUT_BUCKETS), (OUTPUT_TOTAL, OUTPUT_BUCKETS)):
-            if total in self.types and name in buckets:
+            if total in self.types and name in buckets and (name in _TEXT or name not in self.types):
                 return total
         if name in self.types:
             return name

@@ -82,8 +82,8 @@ def split_cost(group: Mapping[str, Any], tier: RateTier | None) -> dict[str, int
     if prices.get(REQUEST):
         weights[REQUEST] = group["priced_attempts"] * prices[REQUEST]
     if not sum(weights.values()):
-        weights = used or {REQUEST: 1}
-    return shared(group["cost"], weights)
+        weights = used or ({REQUEST: 1} if group["cost"] else {})
+    return shared(group["cost"], weights) if weights else {}
 
 
 def shared(amount: int, weights: Mapping[str, int]) -> dict[str, int]:

@@ -117,16 +117,16 @@ def _time_zone(sides: Sides, differences: Differences, _: Tolerances) -> None:
 
 
 def _shift(hours: _Hours, differences: Differences, keys: list[Key]) -> int | None:
-    """The shift in hours that makes most of the differences exactly; None where none makes two, and half of them."""
+    """The shift in hours that makes most of the differences exactly; None where none makes two of them, and half of
+    what it says of all keys."""
+    left = {key: differences.left[key] for key in keys if key in differences.left}
     best: tuple[int, int] | None = None
-    lefts = {key: differences.left.get(key, Fraction(0)) for key in keys}
-    if not any(lefts.values()):
-        return None
     for shift in sorted(range(-_MAX_SHIFT_HOURS, _MAX_SHIFT_HOURS + 1), key=lambda hour: (abs(hour), hour)):
-        moves = {key: hours.moved(key, shift) for key in keys} if shift else {}
-        told = [key for key in moves if lefts[key] or moves[key]]
-        exact = sum(lefts[key] == moves[key] for key in told)
-        if exact >= 2 and 2 * exact >= len(told) and (best is None or exact > best[0]):
+        exact = sum(quantity == hours.moved(key, shift) for key, quantity in left.items()) if shift else 0
+        if exact < 2 or (best is not None and exact <= best[0]):
+            continue
+        told = sum(key in left or hours.moved(key, shift) != 0 for key in keys)
+        if 2 * exact >= told:
             best = (exact, shift)
     return None if best is None else best[1]
 

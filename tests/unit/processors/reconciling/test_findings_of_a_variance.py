@@ -203,6 +203,13 @@ def test_a_line_that_is_billed_twice_is_a_duplicate() -> None:
     assert found(sides) == [("duplicate", key(), 1_000 * PRICES[INPUT])]
 
 
+def test_a_cost_line_that_is_there_twice_is_a_duplicate_though_the_usage_report_counts_once() -> None:
+    sides = both(key())
+    cost = 1_000 * PRICES[INPUT]
+    sides.invoiced[key()] = invoiced(1_000, cost=2 * cost, repeated_cost=cost)
+    assert found(sides) == [("duplicate", key(), cost)]
+
+
 def test_equal_lines_that_agree_with_the_facts_are_no_duplicate() -> None:
     sides = both(key())
     sides.invoiced[key()] = invoiced(1_000, repeated_quantity=Decimal(500))
