@@ -1,6 +1,7 @@
 # One command a job: `make help` lists them. Each target sets up all it needs in .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo local test soak conformance litellm lint format bench bench-hooks chaos exceptions-check up build constraints refreeze clean
+.PHONY: help demo local test soak conformance litellm lint format bench bench-hooks bench-month chaos exceptions-check \
+  reconcile-check up build constraints refreeze clean
 SHELL := /bin/bash
 ARGS ?=
 CALLS ?= 2000
@@ -48,6 +49,12 @@ bench: $(VENV)/installed ## Measure the pipeline against its rivals on Apache Ka
 
 bench-hooks: $(VENV)/installed $(LITELLM_VENV)/installed ## Measure what each hook adds, with and without it in turn (ARGS="--json --minutes 10")
 	@$(BIN)/python -m benchmarks.hooks $(ARGS)
+
+bench-month: $(VENV)/installed ## Measure the end of a month of 1 and 10 million facts (ARGS="--rows 1000000 --json")
+	@$(BIN)/python -m benchmarks.month $(ARGS)
+
+reconcile-check: $(VENV)/installed ## Plant differences between facts and bills, and show which are found (ARGS=--json)
+	@$(BIN)/python -m benchmarks.reconcile_check $(ARGS)
 
 chaos: $(VENV)/installed ## Break the pipeline under load in every way we know, then count (ARGS="--minutes 5 --json")
 	@$(BIN)/python -m chaos $(ARGS)

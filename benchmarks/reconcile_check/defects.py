@@ -84,15 +84,15 @@ def other_time_zone(bills: Bills) -> None:
     plant = bills.plant("time-zone edge")
     sums: dict[tuple[date, str, str], int] = defaultdict(int)
     for use in bills.used:
-        if (use.provider, use.project) == ("google", "support"):
+        if (use.provider, use.project) == ("vertex", "support"):
             for bucket, quantity in use.tokens.items():
                 sums[use.day("UTC"), use.model, EXPORTED[bucket]] += quantity
-                sums[use.day(PROVIDERS["google"].calendar), use.model, EXPORTED[bucket]] -= quantity
+                sums[use.day(PROVIDERS["vertex"].calendar), use.model, EXPORTED[bucket]] -= quantity
     for (day, model, token_type), quantity in sums.items():
         if quantity and day in DAYS:
-            key = Place("google", "time_zone_edge", day, "support", model, token_type)
-            plant.expected[key] = bills.pico("google", model, token_type, quantity)
-    bills.shift("google", "support")
+            key = Place("vertex", "time_zone_edge", day, "support", model, token_type)
+            plant.expected[key] = bills.pico("vertex", model, token_type, quantity)
+    bills.shift("vertex", "support")
 
 
 # Differences of what is billed.
@@ -224,10 +224,10 @@ def rounding(bills: Bills) -> None:
     def to_millionths(line: Line) -> Iterable[Line]:
         amount = rounded(line.amount or Decimal(0))
         if amount != line.amount:
-            plant.expected[place("google", "rounding", line)] = pico(amount) - pico(line.amount)
+            plant.expected[place("vertex", "rounding", line)] = pico(amount) - pico(line.amount)
         yield replace(line, amount=amount)
 
-    bills.change("google", lambda line: True, to_millionths)
+    bills.change("vertex", lambda line: True, to_millionths)
 
 
 METERED: Final = (cancelled_streams, retries_charged, estimated_tokens, metered_twice, other_time_zone)

@@ -3,13 +3,12 @@ found."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from benchmarks.reconcile_check.defects import planted
 from benchmarks.reconcile_check.world import PERIOD, PROJECTS, PROVIDERS, publish, read_card, uses, write_facts
 from clickhouse_connect.driver.client import Client
 
+from gatemeter.cli.main import app
 from gatemeter.processors.reconciling.running import Run, Wanted, reconcile
 from gatemeter.processors.reconciling.settings import Scope, Settings
 from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink, connect
@@ -95,7 +95,7 @@ def _exports(bills: Bills, folder: Path) -> list[tuple[Path, str]]:
         ("anthropic-usage.json", "anthropic-usage", write_anthropic_usage, "anthropic", _counts),
         ("aws-cur.parquet", "aws-cur", write_aws_cur, "aws", list),
         ("azure-focus.csv.gz", "focus", write_focus_azure, "azure", list),
-        ("google-focus.csv", "focus", write_focus_google, "google", list),
+        ("google-focus.csv", "focus", write_focus_google, "vertex", list),
     ]
     made: list[tuple[Path, str]] = []
     for name, form, write, provider, part in files:
@@ -115,17 +115,15 @@ def _counts(lines: list[Line]) -> list[Line]:
 
 
 def _import(where: ClickHouseSettings, file: Path, form: str) -> None:
-    command = [sys.executable, "-m", "gatemeter.cli.main", "billing", "import", str(file), "--format", form]
-    command += ["--clickhouse-url", where.url, "--clickhouse-user", where.user, "--clickhouse-database", where.database]
-    done = subprocess.run(
-        [*command, "--strict"],
-        env={"GATEMETER_CLICKHOUSE_PASSWORD": where.password, "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"billing import {file.name} ended with {done.returncode}: {done.stdout}{done.stderr}")
+    """By the command that users have, in this process. Raises `RuntimeError` where it does not end with 0."""
+    words = ["billing", "import", str(file), "--format", form, "--strict"]
+    words += ["--clickhouse-url", where.url, "--clickhouse-user", where.user, "--clickhouse-database", where.database]
+    with redirect_stdout(StringIO()) as said:
+        try:
+            app(args=[*words, "--clickhouse-password", where.password], prog_name="gatemeter")
+        except SystemExit as ended:
+            if ended.code:
+                raise RuntimeError(f"billing import {file.name} ended with {ended.code}: {said.getvalue()}") from ended
 
 
 def _reconciled(client: Client, name: str) -> Run:

@@ -50,7 +50,7 @@ PROVIDERS: Final = {
     "anthropic": Provider("anthropic", ("claude-sonnet-4-5-20250929", "claude-haiku-4-5-20251001"), "org-2"),
     "aws": Provider("aws", ("anthropic.claude-sonnet-4-20250514-v1:0", "amazon.nova-pro-v1:0"), "999900001111"),
     "azure": Provider("azure", ("gpt-4o-2024-11-20", "o4-mini-2025-04-16"), "billing-1"),
-    "google": Provider("google", ("gemini-2.5-pro", "gemini-2.5-flash"), "billing-2", "America/Los_Angeles"),
+    "vertex": Provider("vertex", ("gemini-2.5-pro", "gemini-2.5-flash"), "billing-2", "America/Los_Angeles"),
 }
 
 

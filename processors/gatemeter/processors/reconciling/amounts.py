@@ -52,7 +52,7 @@ def _of_charge(charge: Any) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Priced:
-    """A key whose quantities are known. `ours`, `theirs`: price of one unit, None where that side has no use of it."""
+    """A key whose quantities are known. `ours`, `theirs`: price of one unit, None where nobody knows it."""
 
     key: Key
     variance: int
@@ -71,6 +71,7 @@ class _Findings:
     def __init__(self, sides: Sides, tolerances: Tolerances, other_prices: OtherPrices) -> None:
         self._sides, self._tolerances, self._other_prices = sides, tolerances, other_prices
         self._repriced = _repriced(sides)
+        self._usual = _usual_prices(sides)
         self._priced = {key: self._price(key) for key in sides.all_keys()}
         self._ratios = self._common_ratios()
 
@@ -85,7 +86,7 @@ class _Findings:
     def _price(self, key: Key) -> _Priced:
         metered = self._sides.metered.get(key) or Metered()
         invoiced = self._sides.invoiced.get(key) or Invoiced()
-        ours = Fraction(metered.cost, metered.quantity) if metered.quantity else None
+        ours = Fraction(metered.cost, metered.quantity) if metered.quantity else self._usual.get(key.series)
         quantity = self._quantity(key, metered, invoiced, ours)
         cost = invoiced.cost or 0
         theirs = cost / quantity if quantity and invoiced.cost is not None else None
@@ -124,13 +125,13 @@ class _Findings:
             return
         rounded = priced.ours is not None and abs(priced.off) <= priced.allowed
         unit = priced.ours if rounded or priced.theirs is None else priced.theirs
-        left = priced.variance
-        for number, part in enumerate(parts):
-            last = number == len(parts) - 1
-            amount = round(part.quantity * (unit or 0))
-            if last and priced.ours is None:
-                amount = left
-            left -= amount
+        amounts = [round(part.quantity * (unit or 0)) for part in parts]
+        left = priced.variance - sum(amounts)
+        # What rounding each part to 10⁻¹² left over, or the whole where nobody knows a price, is the last part's.
+        if parts and (priced.ours is None or abs(left) <= len(parts)):
+            amounts[-1] += left
+            left = 0
+        for part, amount in zip(parts, amounts, strict=True):
             evidence = part.evidence
             if part.cause == "unmetered":
                 evidence = {**evidence, "billed_to": self._payers(priced.key)}
@@ -169,6 +170,15 @@ class _Findings:
         self, key: Key, cause: str, amount: int, quantity: Fraction | None, evidence: Mapping[str, Any]
     ) -> Finding:
         return Finding(cause, key.day, key.scope, amount, quantity, key, key.model, evidence)
+
+
+def _usual_prices(sides: Sides) -> dict[tuple[str, ...], Fraction]:
+    """What one unit of a series costs over all days: the price on days on which nothing was metered."""
+    sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0])
+    for key, metered in sides.metered.items():
+        sums[key.series][0] += metered.cost
+        sums[key.series][1] += metered.quantity
+    return {series: Fraction(cost, quantity) for series, (cost, quantity) in sums.items() if quantity}
 
 
 def _repriced(sides: Sides) -> set[tuple[str, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -18,7 +18,7 @@ from gatemeter.processors.reconciling.invoiced import BilledLine
 from gatemeter.processors.reconciling.metered import QUANTITIES
 from gatemeter.processors.reconciling.prices import REQUEST, split_cost
 from gatemeter.processors.reconciling.settings import Settings
-from gatemeter.processors.reconciling.sides import Charge, Invoiced, Key, Metered, Sides, Traffic
+from gatemeter.processors.reconciling.sides import Charge, Invoiced, Key, Metered, Sides, Traffic, side_of
 
 POLICY: Final = "policy"
 """The token type of decisions that a provider bills; the model is the policy."""
@@ -31,7 +31,6 @@ PAYER: Final = ("account", "project", "key_id")
 class _Around:
     cancelled: int = 0
     retried: int = 0
-    largest: dict[str, int] = field(default_factory=dict)
 
 
 class Comparison:
@@ -48,6 +47,7 @@ class Comparison:
         self.grain = Grain(frozenset(), frozenset())
         self._types: Mapping[str, str] = {}
         self._around: dict[tuple[date, str, str, str, str], _Around] = defaultdict(_Around)
+        self._largest: dict[tuple[str, str, str, str], dict[str, int]] = defaultdict(dict)
         self.sides = Sides()
 
     def bill(self, lines: Iterable[BilledLine], repeated: Iterable[BilledLine]) -> None:
@@ -116,14 +116,14 @@ class Comparison:
 
     def _add_traffic(self, group: Mapping[str, Any], day: date) -> None:
         place = next(self._keys(group, day, [REQUEST]))[1]
-        around = self._around[(day, place.scope, place.model, place.service_tier, place.workload_class)]
+        where = (place.scope, place.model, place.service_tier, place.workload_class)
+        around = self._around[(day, *where)]
         around.cancelled += group["cancelled"]
         around.retried += group["retried"]
-        largest: dict[str, int] = defaultdict(int)
+        largest = self._largest[where]
         for name in _used(group):
-            largest[self._types[name]] += group[f"largest_{name}"]
-        for token_type, most in largest.items():
-            around.largest[token_type] = max(around.largest.get(token_type, 0), most)
+            side = side_of(self._types[name])
+            largest[side] = max(largest.get(side, 0), group[f"largest_{name}"])
 
     def meter_twice(self, groups: Iterable[Mapping[str, Any]]) -> None:
         """Groups of what a second gateway metered too (`metered.twice_metered`)."""
@@ -148,7 +148,8 @@ class Comparison:
         """Completes `sides`. Where no amounts are imported, quantities alone are compared, at the gateway's prices."""
         sides = self.sides
         sides.traffic = {
-            place: Traffic(each.cancelled, each.retried, each.largest) for place, each in self._around.items()
+            place: Traffic(each.cancelled, each.retried, self._largest[place[1:]])
+            for place, each in self._around.items()
         }
         sides.billed_days, sides.rounded_to, sides.converted = billed_days, rounded_to, converted
         if not has_cost:

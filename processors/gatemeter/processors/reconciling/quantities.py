@@ -194,7 +194,7 @@ def _unknown_attempts(sides: Sides, differences: Differences, _: Tolerances) -> 
     for key, quantity in list(differences.left.items()):
         traffic = sides.around(key)
         attempts = traffic.cancelled + traffic.retried
-        if quantity <= 0 or not attempts or quantity > attempts * traffic.largest.get(key.token_type, 0):
+        if quantity <= 0 or not attempts or quantity > traffic.at_most(key.token_type):
             continue
         cancelled = Fraction(int(quantity * traffic.cancelled / attempts)) if traffic.retried else quantity
         differences.take(key, "cancelled_streams", cancelled, attempts=traffic.cancelled)

@@ -28,7 +28,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gatemeter.processors.reconciling.sides import Tolerances
 
-CALENDARS: Final = {"google": "America/Los_Angeles"}
+CALENDARS: Final = {"google": "America/Los_Angeles", "vertex": "America/Los_Angeles"}
 """Billing time zones of providers that do not count in UTC days. Source: Google Cloud billing, "Pacific Time"."""
 
 OUTSIDE: Final = "(no scope)"

@@ -65,16 +65,25 @@ class Invoiced:
     payers: dict[str, Decimal] = field(default_factory=dict)
 
 
+def side_of(token_type: str) -> str:
+    """input or output of a token type; a meter is a side of its own."""
+    return next((side for side in ("input", "output") if token_type.startswith(side)), token_type)
+
+
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """Attempts of a day, scope, model, tier and class whose usage nobody knows, and how large the others are.
 
-    `largest`: by token type the most that one attempt used.
+    `largest`: of input and of output the most of one kind that an attempt of this model used on any day.
     """
 
     cancelled: int = 0
     retried: int = 0
     largest: Mapping[str, int] = field(default_factory=dict)
+
+    def at_most(self, token_type: str) -> int:
+        """What all attempts of unknown usage may have used of a token type."""
+        return (self.cancelled + self.retried) * self.largest.get(side_of(token_type), 0)
 
 
 @dataclass(frozen=True, slots=True)

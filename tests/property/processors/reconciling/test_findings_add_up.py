@@ -47,7 +47,7 @@ def sides(draw: st.DrawFn) -> Sides:
     made.converted = draw(st.booleans())
     for each in draw(st.lists(KEYS, max_size=3)):
         cancelled, retried = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
-        around(made, each, cancelled=cancelled, retried=retried, largest={INPUT: 200, OUTPUT: 200})
+        around(made, each, cancelled=cancelled, retried=retried, largest={"input": 200, "output": 200})
     return made
 
 

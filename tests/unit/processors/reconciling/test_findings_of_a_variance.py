@@ -129,28 +129,28 @@ def test_more_use_of_a_rounded_line_is_valued_at_our_price() -> None:
 
 def test_streams_that_callers_left_explain_as_much_as_they_may_have_used() -> None:
     sides = both(key(token_type=OUTPUT))
-    around(sides, key(), cancelled=2, largest={OUTPUT: 100})
+    around(sides, key(), cancelled=2, largest={"output": 100})
     sides.invoiced[key(token_type=OUTPUT)] = invoiced(1_200, OUTPUT)
     assert found(sides) == [("cancelled_streams", key(token_type=OUTPUT), 200 * PRICES[OUTPUT])]
 
 
 def test_more_than_attempts_may_have_used_is_unmetered_whole() -> None:
     sides = both(key(token_type=OUTPUT))
-    around(sides, key(), cancelled=2, retried=1, largest={OUTPUT: 100})
+    around(sides, key(), cancelled=2, retried=1, largest={"output": 100})
     sides.invoiced[key(token_type=OUTPUT)] = invoiced(1_301, OUTPUT)
     assert found(sides) == [("unmetered", key(token_type=OUTPUT), 301 * PRICES[OUTPUT])]
 
 
 def test_attempts_that_failed_and_were_billed_are_retries() -> None:
     sides = both(key())
-    around(sides, key(), retried=3, largest={INPUT: 50})
+    around(sides, key(), retried=3, largest={"input": 50})
     sides.invoiced[key()] = invoiced(1_120)
     assert found(sides) == [("retries_charged", key(), 120 * PRICES[INPUT])]
 
 
 def test_cancelled_and_failed_attempts_share_what_they_explain() -> None:
     sides = both(key())
-    around(sides, key(), cancelled=1, retried=2, largest={INPUT: 50})
+    around(sides, key(), cancelled=1, retried=2, largest={"input": 50})
     sides.invoiced[key()] = invoiced(1_120)
     assert found(sides) == [
         ("cancelled_streams", key(), 40 * PRICES[INPUT]),
