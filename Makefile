@@ -12,7 +12,7 @@ LITELLM_VENV := .venv-litellm
 UV ?= uv
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo '  Options go into ARGS, e.g. make demo ARGS=--json, make test ARGS="tests/unit -k partition"'
 
 demo: $(VENV)/installed ## Run the whole system on a real trace and print a statement (ARGS=--json for one line)
