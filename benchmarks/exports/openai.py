@@ -139,18 +139,14 @@ def _page(path: Path, lines: Sequence[Line], days: Iterable[date], results: Any)
     write_json(path, {"object": "page", "data": buckets, "has_more": False, "next_page": None})
 
 
-def write_openai_csv(path: Path, lines: Sequence[Line]) -> None:
-    """The costs, a row a line."""
-    rows = []
+def write_openai_csv(path: Path, lines: Sequence[Line], days: Iterable[date] = ()) -> None:
+    """The costs, a row a line; a day without one is a row of its times alone."""
+    rows: list[dict[str, Any]] = [_times(day) for day in sorted(set(days) - {line.day for line in lines})]
     for line in lines:
         cost = _cost(line)
-        start, end = start_of(line.day), start_of(next_day(line.day))
         rows.append(
-            {
-                "start_time": int(start.timestamp()),
-                "end_time": int(end.timestamp()),
-                "start_time_iso": start.isoformat(),
-                "end_time_iso": end.isoformat(),
+            _times(line.day)
+            | {
                 "amount_value": f"{line.amount:f}",
                 "amount_currency": line.currency.lower(),
                 "quantity": "" if line.quantity is None else f"{Decimal(line.quantity):f}",
@@ -161,3 +157,13 @@ def write_openai_csv(path: Path, lines: Sequence[Line]) -> None:
             }
         )
     write_csv(path, _CSV, rows)
+
+
+def _times(day: date) -> dict[str, Any]:
+    start, end = start_of(day), start_of(next_day(day))
+    return {
+        "start_time": int(start.timestamp()),
+        "end_time": int(end.timestamp()),
+        "start_time_iso": start.isoformat(),
+        "end_time_iso": end.isoformat(),
+    }

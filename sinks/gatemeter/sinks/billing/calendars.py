@@ -65,6 +65,11 @@ def micros_of(instant: datetime) -> int:
     return (instant - _EPOCH) // _MICROSECOND
 
 
+def instant_at(micros: int) -> datetime:
+    """The instant of so many microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
 def day_of(instant: datetime, zone: ZoneInfo) -> date:
     """The day of the calendar that it is in."""
     return instant.astimezone(zone).date()

@@ -240,6 +240,9 @@ class _Reading:
         reader = self._reader
         assert reader is not None, "a row has chosen its mapping"
         try:
+            if empty := reader.empty_bucket(row.values):
+                self._days.update(empty)
+                return
             if not reader.selected(row.values):
                 outcome.left_out += 1
                 return

@@ -1,15 +1,21 @@
 """Which column of an export means what: a TOML file a format, which ships with the package and can be replaced.
 
-provider, content, calendar, covers     of the whole file; `provider` may be a column instead
-required = ["a", "b|c"]                 the columns that tell the format; of b and c one will do
-[columns] FIELD = "a" or ["a", "b"]     the first that is not empty
-[exponents] amount = -2                 amounts are in 10⁻² of the currency
-[units] "1k tokens" = 1000              what one of a unit counts; others count one
-[calendars] google = "America/…"        calendars of providers that differ
-[values.FIELD] "text" = "value"         what a text means, without regard to capitals
-[[select]] columns, match               rows that one of these matches are read; without any all are
-[[patterns]] columns, match, set, where the first column that matches gives the named groups and `set`
-[[measures]] token_type, plus, minus    lines by counters of a row; of one token type the first whose `plus` are there
+Its keys:
+
+    provider, content, calendar, covers     of the whole file; `provider` may be a column instead
+    note                                    what is said after each import
+    required = ["a", "b|c"]                 the columns that tell the format; of b and c one will do
+    bucket = ["a", "b"]                     columns of a time; a row of these alone: nothing was used in it
+    nulls = ["NULL"]                        texts that mean nothing
+    [columns] FIELD = "a" or ["a", "b"]     the first that is not empty
+    [exponents] amount = -2                 amounts are in 10⁻² of the currency
+    [units] "1k tokens" = 1000              what one of a unit counts; others count one
+    [calendars] google = "America/…"        calendars of providers that differ
+    slug = ["model"]                        fields whose texts become small letters with hyphens
+    [values.FIELD] "text" = "value"         what a text means, without regard to capitals
+    [[select]] columns, match               rows that one of these matches are read; without any all are
+    [[patterns]] columns, match, set, where the first column that matches gives the named groups and `set`
+    [[measures]] token_type, plus, minus    lines by counters; of a token type the first whose `plus` are there
 """
 
 from __future__ import annotations
@@ -42,7 +48,7 @@ FIELDS: Final = (
 _SETTABLE: Final = frozenset({*NAMES, "project", "key_id", "region", "unit", "factor", "context"})
 _KNOWN: Final = frozenset(
     {"provider", "content", "calendar", "covers", "required", "columns", "exponents", "units", "calendars", "values"}
-    | {"select", "patterns", "measures", "note", "slug", "nulls"}
+    | {"select", "patterns", "measures", "note", "slug", "nulls", "bucket"}
 )
 
 
@@ -84,6 +90,7 @@ class Mapping:
     values: Map[str, Map[str, str]]
     slug: frozenset[str]
     nulls: frozenset[str]
+    bucket: frozenset[str]
     select: tuple[Pattern, ...]
     patterns: tuple[Pattern, ...]
     measures: tuple[Measure, ...]
@@ -149,6 +156,7 @@ def _mapping(name: str, digest: str, given: dict[str, Any]) -> Mapping:
         values=_values(_table(given, "values")),
         slug=frozenset(_among("slug", field, NAMES) for field in _texts("slug", given.get("slug", []))),
         nulls=frozenset(_texts("nulls", given.get("nulls", []))),
+        bucket=frozenset(_texts("bucket", given.get("bucket", []))),
         select=tuple(_pattern(f"select[{at}]", entry) for at, entry in enumerate(_tables(given, "select"))),
         patterns=tuple(_pattern(f"patterns[{at}]", entry) for at, entry in enumerate(_tables(given, "patterns"))),
         measures=tuple(_measure(f"measures[{at}]", entry) for at, entry in enumerate(_tables(given, "measures"))),

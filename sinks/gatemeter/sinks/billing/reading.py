@@ -11,7 +11,17 @@ from zoneinfo import ZoneInfo
 
 from gatemeter.schemas.tables import METERS
 from gatemeter.sinks.billing.amounts import currency_of, difference, multiplied, number_of, rounded, scaled
-from gatemeter.sinks.billing.calendars import calendar_of, day_of, end_of_day, instant_of, micros_of, period_days
+from gatemeter.sinks.billing.calendars import (
+    MOST_DAYS,
+    calendar_of,
+    day_of,
+    days_between,
+    end_of_day,
+    instant_at,
+    instant_of,
+    micros_of,
+    period_days,
+)
 from gatemeter.sinks.billing.errors import BadRow
 from gatemeter.sinks.billing.lines import CATEGORIES, CLASSES, COUNTED, TOKEN_TYPES, BillingLine
 from gatemeter.sinks.billing.mapping import NAMES, Mapping, Measure
@@ -67,6 +77,20 @@ class RowReader:
         return not select or any(
             pattern.match.search(text_of(lookup(values, column))) for pattern in select for column in pattern.columns
         )
+
+    def empty_bucket(self, values: Values) -> list[date]:
+        """The days of a row that tells nothing but a time: nothing was used in it. None of any other
+        row. Raises `BadRow`.
+        """
+        bucket = self._mapping.bucket
+        if not bucket or any(value for name, value in values.items() if name not in bucket):
+            return []
+        when = self._when(values, self._mapping.provider)
+        zone = calendar_of(when.calendar)
+        last = day_of(instant_at(max(when.starts_us, when.ends_us - 1)), zone)
+        if (last - when.day).days > MOST_DAYS:
+            raise BadRow("ends_at", f"must be at most {MOST_DAYS:,} days after starts_at, got {last}")
+        return days_between(when.day, last)
 
     def lines(self, values: Values, line: int, source_line: int) -> Iterator[BillingLine]:
         """The lines of a row; the first has the number `line`. Raises `BadRow`."""

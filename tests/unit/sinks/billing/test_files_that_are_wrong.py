@@ -221,7 +221,7 @@ def test_each_part_is_of_the_format_and_has_columns_of_its_own(tmp_path: Path) -
     [
         ("content = 5", "content: must be one of 'cost', 'usage', 'cost_and_usage', got 5"),
         ("= 1", "is not TOML"),
-        ("colums = 1", "colums: is not known; known are calendar"),
+        ("colums = 1", "colums: is not known; known are bucket, calendar"),
         ("[[patterns]]\ncolumns = 'a'\nmatch = '('", "patterns.0..match: is not a regular expression"),
         ("[[patterns]]\ncolumns = 'a'\nmatch = '(?P<price>.)'", "cannot give 'price'; can give charge_category"),
         ("[columns]\nprice = 'a'", "columns.price: must be one of 'provider'"),

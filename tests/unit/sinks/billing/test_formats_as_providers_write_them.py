@@ -56,6 +56,29 @@ def test_line_items_of_openai(
     assert (line.amount, line.currency, line.content) == (Decimal("1.25"), "USD", "cost")
 
 
+def test_a_dashboards_day_without_costs_is_a_day_and_no_bad_row(tmp_path: Path) -> None:
+    text = (
+        "start_time,end_time,start_time_iso,end_time_iso,amount_value,amount_currency,line_item,project_id,organization_id\n"
+        "1759881600,1759968000,2025-10-08T00:00:00+00:00,2025-10-09T00:00:00+00:00,0.5455665000000000,usd,,,org-1\n"
+        "1759968000,1760054400,2025-10-09T00:00:00+00:00,2025-10-10T00:00:00+00:00,,,,,\n"
+        "1760054400,1760140800,2025-10-10T00:00:00+00:00,2025-10-11T00:00:00+00:00,,usd,,,org-1\n"
+    )
+    found = imported("openai-csv", wrote(tmp_path / "cost.csv", text))
+    assert [(line.amount, line.account) for line in found.lines] == [(Decimal("0.5455665"), "org-1")]
+    assert found.outcome.rounded == 0
+    assert [str(covered.billing_day) for covered in found.outcome.covered] == ["2025-10-08", "2025-10-09"]
+    assert [(bad.line, bad.field) for bad in found.rejected] == [(4, "amount")]
+    usage = (
+        "start_time,end_time,start_time_iso,end_time_iso,project_id,num_model_requests,model,input_tokens,output_tokens\n"
+        "1759881600,1759968000,2025-10-08T00:00:00+00:00,2025-10-09T00:00:00+00:00,p,3,gpt-5-mini,100,7\n"
+    )
+    found = imported("openai-csv", wrote(tmp_path / "usage.csv", usage))
+    assert [(line.content, line.token_type, line.quantity) for line in found.lines] == [
+        ("usage", "input_text_uncached", 100),
+        ("usage", "output_total", 7),
+    ]
+
+
 def test_counters_of_openai_are_made_disjoint(tmp_path: Path) -> None:
     old = {"input_tokens": 1000, "input_cached_tokens": 800, "output_tokens": 500, "num_model_requests": 5}
     new = {
