@@ -106,6 +106,10 @@ COMMANDS: Final = (
         "processors",
         "Write the invoice's prices as a rates file.",
     ),
+    Command("evidence", "gatemeter.cli.evidence:evidence", "processors", "Make a month's evidence for auditors."),
+    Command(
+        "verify-evidence", "gatemeter.cli.verify_evidence:verify_evidence", "", "Check such a pack by its signature."
+    ),
     Command("report", "gatemeter.cli.report:report", "sinks", "Print what each tenant used and owes."),
     Command("exceptions find", "gatemeter.cli.exceptions:exceptions_find", "sinks", "Look for what is unusual."),
     Command("exceptions list", "gatemeter.cli.exceptions:exceptions_list", "sinks", "List what was found."),
