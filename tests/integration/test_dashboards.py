@@ -87,11 +87,29 @@ def fill(sink: ClickHouseSink) -> None:
         sink.write(table, rows_to_arrow(table, those))
 
 
+def find(client: Client) -> None:
+    """Exceptions in each state; their costs are in two currencies, and those of nobody have none."""
+    columns = ["exception_id", "kind", "severity", "tenant_id", "owner", "credential_fingerprint", "requests", "cost"]
+    rows = [
+        ("x1", "burst", "critical", "acme", "team", "fp", 3, Decimal("1.5"), "USD"),
+        ("x2", "burst", "high", "acme", "team", "", 2, Decimal("2.5"), "EUR"),
+        ("x3", "new_region", "medium", "acme", "", "", 1, None, ""),
+        ("x4", "unmetered", "low", "", "platform", "", 1, None, ""),
+    ]
+    times = ["first_seen_at", "last_seen_at", "found_at"]
+    client.insert(
+        "found_exceptions", [[*row, NOON, NOON, NOON] for row in rows], column_names=[*columns, "currency", *times]
+    )
+    acts = [["x2", "acknowledge", NOON, "ops"], ["x3", "resolve", NOON, "ops"]]
+    client.insert("exception_acts", acts, column_names=["exception_id", "act", "at", "who"])
+
+
 @pytest.fixture(scope="module")
 def client(clickhouse: ClickHouse) -> Iterator[Client]:
     settings = clickhouse.migrated()
     fill(ClickHouseSink(settings))
     with closing(connect(settings)) as connected:
+        find(connected)
         yield connected
     clickhouse.drop(settings)
 
@@ -196,6 +214,22 @@ def test_trouble_of_the_pipeline_is_counted(shown: Callable[[Panel], Shown]) -> 
     assert stat("Refused, open") == 1
     events = shown(of("pipeline_health: Events")).rows
     assert [(row["admitted"], row["duplicate"]) for row in events] == [(2, 0), (3, 2)]
+
+
+def test_exceptions_are_counted_by_their_state_and_those_of_nobody_are_never_hidden(
+    client: Client, shown: Callable[[Panel], Shown]
+) -> None:
+    def stat(title: str) -> Any:
+        ((value,),) = [row.values() for row in shown(of(f"exceptions: {title}")).rows]
+        return value
+
+    titles = ("Open: critical", "Open: high", "Open: medium", "Open: low", "Acknowledged", "Resolved")
+    assert [stat(title) for title in titles] == [1, 0, 1, 1, 1, 1]  # the budget that was crossed is medium
+    cost = {(row["kind"], row["currency"]): row["cost"] for row in shown(of("exceptions: Cost that they touch")).rows}
+    assert (cost["burst", "USD"], cost["burst", "EUR"]) == (Decimal("1.5"), Decimal("2.5"))
+    rows = run(client, of("exceptions: Exceptions"), tenant=["o'brien"], severity=["low"]).rows
+    assert "x4" in {row["exception_id"] for row in rows}
+    assert not {"x1", "x2", "x3"} & {row["exception_id"] for row in rows}
 
 
 def test_variables_offer_what_is_there(client: Client) -> None:
