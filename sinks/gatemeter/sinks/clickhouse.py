@@ -86,7 +86,8 @@ class ClickHouseSink:
         self._client: Client | None = None
         self._lock = threading.Lock()
         # The server's default has been asynchronous inserts since 26: rows must be durable when the call returns.
-        self._insert_settings: dict[str, Any] = {"async_insert": 0}
+        # Rows of one insert are not compared: readers collapse what is repeated, and it halves the cost.
+        self._insert_settings: dict[str, Any] = {"async_insert": 0, "optimize_on_insert": 0}
         if settings.insert_quorum is not None:
             # Parallel quorum: workers do not wait for each other. A stale read of the checkpoint is safe.
             self._insert_settings["insert_quorum"] = settings.insert_quorum
