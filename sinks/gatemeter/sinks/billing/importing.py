@@ -36,6 +36,9 @@ CHUNK: Final = 20_000
 SHOWN: Final = 100
 """Rejected rows that an outcome lists; all are stored."""
 
+MOST_COVERED: Final = 500_000
+"""Days of accounts that an import may speak of; a file with more has its accounts in another column."""
+
 _MOMENT: Final = timedelta(microseconds=1)
 
 
@@ -293,6 +296,9 @@ class _Reading:
                 f"its days go from {days[0]} to {days[-1]}: at most {MOST_DAYS:,} days can be in one import"
             )
         accounts = self._accounts or {(provider, self._order.account)}
+        if len(accounts) * len(days) > MOST_COVERED:
+            found = f"{len(accounts):,} accounts of {len(days):,} days"
+            raise FileBroken(f"it has {found}: at most {MOST_COVERED:,} together; is columns.account another column?")
         return [Covered(*account, mapping.content, day) for account in sorted(accounts) for day in days]
 
 

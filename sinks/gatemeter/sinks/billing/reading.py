@@ -30,6 +30,7 @@ from gatemeter.sinks.billing.values import Values, lookup, raw_of, tags_of, text
 
 _CACHED: Final = 50_000
 _ONE: Final = Decimal(1)
+_MATCHED: Final = 1_000  # characters of a text that patterns see: no name is longer, and no file makes them slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ class RowReader:
 
     def _derived(self, there: dict[str, str]) -> dict[str, str]:
         """Fields by patterns, each given by the first that gives it; then by columns; then what `values` make of it."""
-        texts = dict.fromkeys(self._all_naming, "") | there
+        texts = dict.fromkeys(self._all_naming, "") | {column: text[:_MATCHED] for column, text in there.items()}
         names: dict[str, str] = {}
         for pattern in self._mapping.patterns:
             found = (match for column in pattern.columns if (match := pattern.match.search(texts[column])))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from gatemeter.sinks.billing import BillingLine
 from support.billing import imported
+from support.depth import depth
 
 from benchmarks import exports  # isort: skip
 from benchmarks.exports import Line  # isort: skip
@@ -120,7 +121,7 @@ def written(case: Case, lines: Sequence[Line], folder: str) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.form} {case.name}")
-@settings(max_examples=30)
+@settings(max_examples=depth(30, 500))
 @given(data=st.data())
 def test_lines_come_back_as_they_were(case: Case, data: st.DataObject) -> None:
     lines = data.draw(lines_of(case))

@@ -19,6 +19,7 @@ from gatemeter.sinks.billing import FORMATS, BillingWriter, Order, identify, rea
 from gatemeter.sinks.clickhouse import connect
 from support.billing import openai_cost, openai_page, wrote
 from support.clickhouse import ClickHouse
+from support.depth import depth
 
 FIRST = date(2026, 11, 1)
 START = 1_793_491_200
@@ -37,7 +38,7 @@ def client(clickhouse: ClickHouse) -> Iterator[Client]:
     clickhouse.drop(settings)
 
 
-@settings(max_examples=8)
+@settings(max_examples=depth(8, 100))
 @given(files=st.lists(IMPORT, min_size=1, max_size=4, unique_by=repr), order=st.data())
 def test_each_day_has_the_lines_of_its_latest_import(
     client: Client, files: list[tuple[int, list[list[int]]]], order: st.DataObject

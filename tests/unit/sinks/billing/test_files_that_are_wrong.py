@@ -151,6 +151,19 @@ def test_rows_that_are_no_rows_are_listed(tmp_path: Path) -> None:
     assert len(found.lines) == 1
 
 
+def test_a_column_that_is_none_of_accounts_does_not_fill_the_machine(tmp_path: Path) -> None:
+    rows = [focus_row(BillingAccountId=f"b-{number}") for number in range(3_000)]
+    rows.append(focus_row(ChargePeriodStart="2026-05-01T00:00:00Z", ChargePeriodEnd="2026-05-02T00:00:00Z"))
+    with pytest.raises(FileBroken, match="3,000 accounts of 187 days: at most 500,000 together"):
+        imported("focus", wrote(tmp_path / "f.csv", focus_csv(*rows)))
+
+
+def test_a_long_text_does_not_make_patterns_slow(tmp_path: Path) -> None:
+    row = focus_row(SkuMeter="a batch " * 15_000, ChargeDescription="gemini " * 15_000)
+    found = imported("focus", wrote(tmp_path / "f.csv", focus_csv(row)))
+    assert found.lines[0].model == ""
+
+
 def test_numbers_of_json_and_parquet_never_pass_through_a_float(tmp_path: Path) -> None:
     text = json.dumps(openai_page(openai_cost(0))).replace('"value": 0', '"value": 12345678901234.123456789012')
     (line,) = imported("openai-costs", wrote(tmp_path / "c.json", text)).lines
