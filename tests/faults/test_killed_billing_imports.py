@@ -52,7 +52,3 @@ def test_a_killed_import_counts_only_when_it_is_made_again(
         assert processes.start(command, environment).wait() == 0
         assert one("SELECT count() FROM billing_lines_in_force") == LINES
         assert one("SELECT sum(amount) FROM billing_lines_in_force") == LINES
-        again = processes.start(command, environment)
-        assert again.wait() == 0
-        assert "already imported" in again.log
-    assert one("SELECT count() FROM billing_lines_in_force") == LINES

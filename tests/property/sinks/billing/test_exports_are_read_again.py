@@ -121,7 +121,7 @@ def written(case: Case, lines: Sequence[Line], folder: str) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.form} {case.name}")
-@settings(max_examples=depth(30, 500))
+@settings(max_examples=depth(20, 500))
 @given(data=st.data())
 def test_lines_come_back_as_they_were(case: Case, data: st.DataObject) -> None:
     lines = data.draw(lines_of(case))
