@@ -12,12 +12,14 @@ from typing import Any, Final
 
 from benchmarks.exceptions_check.traffic import DAY_US, FIRST, HOUR_US, LOOKED, Workload, World, start_us
 
-from gatemeter.sinks.exceptions.thresholds import Thresholds
+from gatemeter.sinks.exceptions.thresholds import NUMBERS, Thresholds
 
 Truth = tuple[str, str, str]
 _S: Final = 1_000_000
 _DAY: Final = start_us(LOOKED)
-THRESHOLDS: Final = Thresholds(of_tenants={"umbrella": {"allowed_models": ("gpt-4o*",)}})
+_OWN: Final = {name: default for name, (default, _, _) in NUMBERS.items()}
+THRESHOLDS: Final = Thresholds(of_tenants={"umbrella": {**_OWN, "allowed_models": ("gpt-4o*",)}})
+"""One tenant says every threshold itself, so that every query is asked with thresholds per tenant."""
 
 
 def _at(hour: int, minute: int = 0) -> int:

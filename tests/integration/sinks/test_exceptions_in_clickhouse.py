@@ -6,9 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -30,6 +28,7 @@ from gatemeter.sinks.exceptions.finding import find_exceptions
 from gatemeter.sinks.exceptions.thresholds import Thresholds
 from gatemeter.sinks.exceptions.webhook import tell
 from support.facts import HOUR_US, NOON_US, blank_row, fact
+from support.webhooks import receiving
 
 DAY = date(2026, 3, 1)
 NOW = datetime(2026, 3, 1, 13, tzinfo=UTC)
@@ -99,6 +98,15 @@ def test_what_is_written_again_or_revised_counts_once(clickhouse_client: Client,
     assert [(each.kind, each.requests) for each in find(clickhouse_client).all] == [("unpriced", 1)]
 
 
+def test_a_tenants_own_threshold_is_its_own(clickhouse_client: Client, write: Write) -> None:
+    for tenant in ("acme", "globex"):
+        orphan = at(NOON_US, status="orphan", tenant_id=tenant)
+        write("usage_facts", fact(f"{tenant}-1", **orphan), fact(f"{tenant}-2", **orphan))
+    limits = Thresholds(of_tenants={"acme": {"orphans_min": 3}, "other": {"orphans_min": 1}})
+    found = find_exceptions(clickhouse_client, (DAY,), limits, NOW).all
+    assert [(each.kind, each.tenant_id, each.requests) for each in found] == [("orphans", "globex", 2)]
+
+
 def test_an_exception_keeps_its_state_and_a_later_day_opens_another(
     clickhouse_client: Client, write: Write, run: Callable[..., Result]
 ) -> None:
@@ -127,7 +135,7 @@ def test_an_exception_keeps_its_state_and_a_later_day_opens_another(
 
 def test_the_commands_find_list_and_show(run: Callable[..., Result], write: Write) -> None:
     write("usage_facts", unpriced("a"), fact("o", **at(NOON_US, status="orphan", provider_cost=5 * UNIT)))
-    found = run("find", "--from", "2026-03-01", "--to", "2026-03-02", "--json")
+    found = run("find", "--from", "2026-03-01", "--to", "2026-03-01", "--json")
     assert found.exit_code == 1  # something is new
     data = json.loads(found.stdout)
     assert (data["found"], len(data["new"]), data["told"]) == ({"orphans": 1, "unpriced": 1}, 2, None)
@@ -202,30 +210,10 @@ def test_what_the_fold_wrote_is_in_the_list_and_takes_acts(
     assert clickhouse_client.query(state).result_rows == [("resolved",)]
 
 
-class Receiver(BaseHTTPRequestHandler):
-    """Answers with the next of the server's `answers`, then 204; keeps what came."""
-
-    def do_POST(self) -> None:
-        server: Any = self.server
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        server.got.append((self.headers, json.loads(body)))
-        self.send_response(server.answers.pop(0) if server.answers else 204)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on stderr."""
-
-
 @pytest.fixture
 def receiver() -> Iterator[Any]:
-    server: Any = HTTPServer(("127.0.0.1", 0), Receiver)
-    server.got, server.answers = [], []
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with receiving() as server:
+        yield server
 
 
 def test_a_webhook_is_told_once_by_the_id_after_tries_that_failed(

@@ -14,8 +14,8 @@ def cache_misses(look: Look) -> Iterator[Finding]:
     """
     number = look.thresholds.sql
     sides = (
-        ("prompt cache", "cache_read_tokens", "input_tokens", "cache_min_tokens", "f.cache_read_tokens = 0"),
-        ("gateway cache", "cache_hits", "cache_lookups", "cache_min_lookups", "f.gateway_cache = 'miss'"),
+        ("prompt cache", "cache_read_tokens", "input_tokens", number("cache_min_tokens"), "f.cache_read_tokens = 0"),
+        ("gateway cache", "cache_hits", "cache_lookups", "1", "f.gateway_cache = 'miss'"),
     )
     for name, hits, of, least, missed in sides:
         query = f"""
@@ -36,7 +36,8 @@ WITH
         FROM (SELECT * FROM exception_hours FINAL) AS h INNER JOIN usual USING ({WHO}, provider, model)
         WHERE {TODAY}
         GROUP BY {WHO}, provider, model, hour
-        HAVING of >= {number(least)} AND 2 * hits / of < before / before_of
+        HAVING of >= {least} AND sum(h.requests) >= {number("cache_min_requests")}
+            AND 2 * hits / of < before / before_of
     ),
     flagged AS
     (

@@ -27,7 +27,7 @@ NUMBERS: Final[dict[str, tuple[int, int, int]]] = {
     "premium_min": (1, 0, 1_000_000_000),
     "cache_usual_percent": (30, 1, 100),
     "cache_min_tokens": (10_000, 1, 1_000_000_000),
-    "cache_min_lookups": (20, 1, 1_000_000_000),
+    "cache_min_requests": (20, 1, 1_000_000_000),
     "cache_miss_hours": (3, 1, 24),
     "agent_retries": (5, 2, 1_000_000),
     "agent_retry_seconds": (300, 1, 86_400),

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from gatemeter.cli.worker import worker
 from gatemeter.processors.metadata.operators import init_operator
-from gatemeter.processors.settings import SettingsError, load_settings
+from gatemeter.processors.settings import ExceptionSettings, SettingsError, load_settings
 from gatemeter.schemas.signing import save_secrets
 
 
@@ -43,6 +43,7 @@ def test_two_files_and_a_password_are_enough(environment: dict[str, str]) -> Non
         ("FLUSH_INTERVAL_MS", "0", "must be an integer from 10 to 60000, got '0'"),
         ("MAX_UNFLUSHED_ROWS", "200", "must be at least GATEMETER_FLUSH_ROWS (50000), got '200'"),
         ("BUDGETS_EVERY_MS", "999", "must be an integer from 1000 to 86400000, got '999'"),
+        ("EXCEPTIONS_EVERY_MS", "-1", "must be an integer from 0 to 86400000, got '-1'"),
         ("WEB_PORT", "65536", "must be an integer from 0 to 65535, got '65536'"),
         ("BOOTSTRAP", "kafka", "must be HOST:PORT, several separated by commas, ports 1 to 65535, got 'kafka'"),
         ("BOOTSTRAP", "a:1,b:0", "must be HOST:PORT, several separated by commas, ports 1 to 65535, got 'a:1,b:0'"),
@@ -129,3 +130,32 @@ def test_sealing_is_on_where_a_sealers_key_is_set_and_its_public_half_is_known(
     key_file.write_text("{}")
     with pytest.raises(SettingsError, match=r"GATEMETER_SEALER_KEY_FILE: .*must hold JSON with kid and private"):
         load_settings(environment | {"GATEMETER_SEALERS_FILE": str(sealers)})
+
+
+def test_looks_for_exceptions_have_thresholds_and_a_webhook(environment: dict[str, str], tmp_path: Path) -> None:
+    assert load_settings(environment).exceptions == ExceptionSettings()
+    (tmp_path / "limits.toml").write_text("[defaults]\nburst_factor = 9\n")
+    (tmp_path / "header").write_text("Authorization: planted-secret\n")
+    more = {
+        "GATEMETER_EXCEPTIONS_THRESHOLDS_FILE": str(tmp_path / "limits.toml"),
+        "GATEMETER_EXCEPTIONS_WEBHOOK": "https://hooks.example/",
+        "GATEMETER_EXCEPTIONS_WEBHOOK_HEADER_FILE": str(tmp_path / "header"),
+    }
+    settings = load_settings(environment | more)
+    assert settings.exceptions.thresholds.number("burst_factor") == 9
+    assert settings.exceptions.webhook is not None and "planted" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("THRESHOLDS_FILE", "/nowhere", "THRESHOLDS_FILE: /nowhere: must be a readable TOML file"),
+        ("WEBHOOK", "http://hooks.example/", "WEBHOOK: webhook: must be https://HOST"),
+        ("WEBHOOK_HEADER_FILE", "/nowhere", "WEBHOOK: webhook-header-file: must not be given without a webhook"),
+    ],
+)
+def test_a_wrong_setting_of_exceptions_ends_the_start(
+    environment: dict[str, str], name: str, value: str, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"^GATEMETER_EXCEPTIONS_{message}"):
+        load_settings(environment | {f"GATEMETER_EXCEPTIONS_{name}": value})
