@@ -31,7 +31,6 @@ from gatemeter.schemas.seals import HOUR_US
 from gatemeter.schemas.signing import OperatorKey, load_secrets
 from gatemeter.schemas.tables import TABLES
 from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink, connect
-from gatemeter.sinks.migrations import migrate
 from gatemeter.sinks.reports.audit import Audit, Finding, Result, run_checks
 from support.clickhouse import ClickHouse
 from support.mutations import mutate
@@ -189,14 +188,15 @@ def seal(
 
 @contextmanager
 def copy_of(spine: Spine, clickhouse: ClickHouse, original: ClickHouseSettings) -> Iterator[Audited]:
-    """A database with the same rows, to tamper with."""
-    database = replace(original, database=f"test_{uuid.uuid4().hex[:12]}")
-    migrate(database)
+    """A database with the same rows, to tamper with. No worker writes to it, so that the next test may have it."""
+    database, objects = clickhouse.lent()
     client = connect(database)
     try:
-        for table in TABLES:
-            client.command(f"INSERT INTO {table} SELECT * FROM {original.database}.{table}")
+        filled = "SELECT DISTINCT table FROM system.parts WHERE active AND database = {of:String}"
+        for (table,) in client.query(filled, {"of": original.database}).result_rows:
+            if table in TABLES:
+                client.command(f"INSERT INTO {table} SELECT * FROM {original.database}.{table}")
         yield Audited(spine, database, client, spine.seals_topic)
     finally:
         client.close()
-        clickhouse.drop(database)
+        clickhouse.leave(database, objects)

@@ -89,9 +89,8 @@ def started(home: Home) -> tuple[subprocess.Popen[str], str]:
     return local, printed
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_local_ends_in_order_on_a_signal(home: Home, number: signal.Signals, code: int) -> None:
-    local, printed = started(home)
+def ends_in_order(home: Home, local: subprocess.Popen[str], printed: str, number: signal.Signals, code: int) -> None:
+    """On a signal: its own exit code, and neither a process nor a file is left."""
     assert len(home.left) == 4, "the command, ClickHouse, the broker, a worker"
     [keys] = [Path(match[1]) for match in re.finditer(r"Keys, logs +(\S+)", printed)]
     assert keys.stat().st_mode & 0o777 == 0o700
@@ -100,6 +99,11 @@ def test_local_ends_in_order_on_a_signal(home: Home, number: signal.Signals, cod
     assert local.returncode == code
     assert home.left == []
     assert list(home.folder.iterdir()) == []
+
+
+def test_local_ends_in_order_when_it_is_told_to(home: Home) -> None:
+    local, printed = started(home)
+    ends_in_order(home, local, printed, signal.SIGTERM, 143)
 
 
 def test_nothing_outlives_a_killed_command(home: Home) -> None:
@@ -121,40 +125,41 @@ def requests_of(home: Home, shell: str) -> int:
     return sum(line["requests"] for line in json.loads(told(home, shell, "gatemeter report --json")))
 
 
-def test_a_killed_worker_is_started_again_and_nothing_is_lost(home: Home) -> None:
+def works_as_printed(home: Home, shell: str, printed: str) -> None:
+    """Every command that it prints does what it says; 100 requests are charged."""
+    emit, report, explain, audit, tenants = re.findall(r"^  (gatemeter .*)$", printed, re.M)
+    told(home, shell, tenants)
+    told(home, shell, f"{emit} --limit 200")
+    eventually(lambda: requests_of(home, shell) == 100, "a REQUEST and a RESPONSE each are sunk", 60)
+    assert "engineering" in told(home, shell, report)
+    assert "adds up" in told(home, shell, explain)
+    assert "clean" in told(home, shell, audit)
+    [curl] = re.findall(r"^  (curl [^\n\\]*\\\n.*)$", printed, re.M)
+    row = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "engineering" in row
+
+
+def survives_a_killed_worker(home: Home, shell: str, printed: str, local: subprocess.Popen[str]) -> None:
+    """It is started again, and nothing is lost: 300 requests more are charged once."""
+    emit = next(line for line in printed.splitlines() if "gatemeter emit" in line).strip()
+    told(home, shell, f"{emit} --limit 400")
+    [worker] = pids_of(home.mark, "gatemeter.cli.main worker")
+    os.kill(worker, signal.SIGKILL)
+    assert local.stdout is not None
+    lines = iter(local.stdout.readline, "")
+    assert next(line for line in lines if "worker-1" in line) == "• worker-1 was killed (SIGKILL): started again\n"
+    told(home, shell, f"{emit} --limit 200")
+    eventually(lambda: requests_of(home, shell) == 400, "all that was emitted is charged once", 90)
+    assert "clean" in told(home, shell, "gatemeter audit")
+
+
+def test_local_works_as_printed_survives_a_killed_worker_and_ends_in_order_on_ctrl_c(home: Home) -> None:
     local, printed = started(home)
     try:
         [shell] = re.findall(r"^  (\. \S+)$", printed, re.M)
-        emit = next(line for line in printed.splitlines() if "gatemeter emit" in line).strip()
-        told(home, shell, f"{emit} --limit 400")
-        [worker] = pids_of(home.mark, "gatemeter.cli.main worker")
-        os.kill(worker, signal.SIGKILL)
-        assert local.stdout is not None
-        lines = iter(local.stdout.readline, "")
-        assert next(line for line in lines if "worker-1" in line) == "• worker-1 was killed (SIGKILL): started again\n"
-        told(home, shell, f"{emit} --limit 200")
-        eventually(lambda: requests_of(home, shell) == 300, "all that was emitted is charged once", 90)
-        assert "clean" in told(home, shell, "gatemeter audit")
+        works_as_printed(home, shell, printed)
+        survives_a_killed_worker(home, shell, printed, local)
+        ends_in_order(home, local, printed, signal.SIGINT, 130)
     finally:
-        local.send_signal(signal.SIGINT)
-        local.communicate(timeout=60)
-
-
-def test_what_local_explains_works_as_printed(home: Home) -> None:
-    local, printed = started(home)
-    try:
-        [shell] = re.findall(r"^  (\. \S+)$", printed, re.M)
-        emit, report, explain, audit, tenants = re.findall(r"^  (gatemeter .*)$", printed, re.M)
-
-        told(home, shell, tenants)
-        told(home, shell, f"{emit} --limit 200")
-        eventually(lambda: requests_of(home, shell) == 100, "a REQUEST and a RESPONSE each are sunk", 60)
-        assert "engineering" in told(home, shell, report)
-        assert "adds up" in told(home, shell, explain)
-        assert "clean" in told(home, shell, audit)
-        [curl] = re.findall(r"^  (curl [^\n\\]*\\\n.*)$", printed, re.M)
-        row = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=60, check=True).stdout
-        assert "engineering" in row
-    finally:
-        local.send_signal(signal.SIGINT)
+        local.kill()
         local.communicate(timeout=60)
