@@ -20,7 +20,8 @@ _ORDER = {cause.name: number for number, cause in enumerate(CAUSES)}
 
 def causes_table(run: KeptRun) -> Table:
     """What a run found, by cause; the amounts add up from the gateway's cost to the invoice."""
-    title = f"{run.provider} {run.period} {run.workload_class}: run {run.run_id}, {run.state}, {run.currency}"
+    what = " ".join(part for part in (run.provider, run.period, run.workload_class) if part)
+    title = f"{what}: run {run.run_id}, {run.state}, {run.currency}"
     table = plain_table("cause", "amount", "findings", "then", "it means", title=title, right=("amount", "findings"))
     estimated = f"of which {shown(run.estimated_cost)} from estimated tokens" if run.estimated_cost else ""
     table.add_row("gateway facts", shown(run.provider_cost), "", "", estimated)

@@ -289,7 +289,7 @@ def test_a_reconciliation_is_kept_shown_and_accepted(world: World) -> None:
     )
     run = done["run"]
     found = world.json("reconciliations_show", run, "--cause", "unmetered", kafka=False)["findings"]
-    assert [each["evidence"]["billed_to"] for each in found] == [["org-1/proj-1/key_x"]]
+    assert [each["evidence"]["billed_to"] for each in found] == [["org-1/proj-1/key_x 77"]]
     refused = world.run("reconciliations_show", run, "--cause", "luck", exit_code=1, kafka=False)
     assert "--cause must be one of unmetered, missing_provider_line" in refused
     file = world.spine.folder / "invoice.yaml"

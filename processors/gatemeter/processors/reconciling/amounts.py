@@ -140,9 +140,10 @@ class _Findings:
             yield self._of_price(priced, left, rounded=rounded)
 
     def _payers(self, key: Key) -> list[str]:
-        """The accounts, projects and keys with the most of a key's use."""
+        """The accounts, projects and keys with the most of a key's use, each with its quantity."""
         payers = self._sides.invoiced[key].payers
-        return sorted(payers, key=lambda payer: (-payers[payer], payer))[:_PAYERS]
+        most = sorted(payers, key=lambda payer: (-payers[payer], payer))[:_PAYERS]
+        return [f"{payer} {payers[payer].normalize():f}" for payer in most]
 
     def _of_price(self, priced: _Priced, amount: int, *, rounded: bool) -> Finding:
         """What is left when all quantities are valued is a matter of price."""

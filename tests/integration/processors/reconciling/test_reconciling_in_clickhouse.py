@@ -148,7 +148,7 @@ def test_scopes_tell_accounts_and_their_traffic_apart(clickhouse_client: Client,
     )
     run = run_of(clickhouse_client, Settings(scopes=scopes))
     assert {(each.cause, each.scope) for each in run.findings} == {("unmetered", "(no scope)")}
-    assert run.findings[0].evidence["billed_to"] == ["org-1/stolen/key_x"]
+    assert run.findings[0].evidence["billed_to"] == ["org-1/stolen/key_x 3000"]
 
 
 def test_amounts_of_one_report_and_tokens_of_another_are_one_line(clickhouse_client: Client, card: str) -> None:

@@ -30,7 +30,7 @@ def test_what_no_gateway_saw_is_unmetered_and_says_who_is_billed() -> None:
     sides.invoiced[key(2)] = invoiced(1_400, payers={"org/p/key_a": Decimal(400), "org/p/key_b": Decimal(1_000)})
     [finding] = findings(sides, Tolerances())
     assert (finding.cause, finding.amount, finding.quantity) == ("unmetered", 400 * PRICES[INPUT], 400)
-    assert finding.evidence == {"billed_to": ["org/p/key_b", "org/p/key_a"]}
+    assert finding.evidence == {"billed_to": ["org/p/key_b 1000", "org/p/key_a 400"]}
 
 
 def test_a_model_that_no_gateway_ever_saw_is_unmetered_at_the_invoice_s_price() -> None:
