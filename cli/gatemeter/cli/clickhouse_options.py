@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -66,3 +68,8 @@ def settings(url: str, user: str, password: str, password_file: Path | None, dat
         return ClickHouseSettings(url, user, password, database)
     except ValueError as error:
         raise OptionError(f"--clickhouse-{error}") from error
+
+
+def patient(where: ClickHouseSettings) -> ClickHouseSettings:
+    """The same for a command that reads months: a query may take half an hour."""
+    return replace(where, request_timeout=timedelta(minutes=30))

@@ -60,7 +60,7 @@ def reconcile_command(
 
     Example: gatemeter reconcile --provider openai --period 2026-10
     """
-    client = connect(ch.settings(url, user, password, password_file, database))
+    client = connect(ch.patient(ch.settings(url, user, password, password_file, database)))
     try:
         run = _run(client, provider, period, settings_file, workload_class, currency)
         keep(client, run, getpass.getuser())
@@ -95,7 +95,7 @@ def coverage_command(
 
     Example: gatemeter coverage --provider openai --period 2026-10
     """
-    client = connect(ch.settings(url, user, password, password_file, database))
+    client = connect(ch.patient(ch.settings(url, user, password, password_file, database)))
     try:
         run = _run(client, provider, period, settings_file, workload_class, currency)
         found = coverage(run, paths_of(client, run.span, run.settings, run.grain, run.currency))

@@ -191,7 +191,7 @@ def reconciliations_accept(
     Example: gatemeter reconciliations accept R20261103T091500Z-5f0c1a2b3c4d5e6f --reason "reviewed with finance"
     """
     where = ch.settings(url, user, password, password_file, database)
-    client = connect(where)
+    client = connect(ch.patient(where))
     try:
         run = kept_run(client, run_id)
         if run.state == "accepted":
