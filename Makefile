@@ -1,7 +1,7 @@
 # One command a job: `make help` lists them. Each target sets up all it needs in .venv first.
 .DEFAULT_GOAL := help
 .PHONY: help demo local test soak conformance litellm lint format bench bench-hooks bench-month chaos exceptions-check \
-  reconcile-check up build constraints refreeze clean
+  reconcile-check focus-validator browser statement-picture up build constraints refreeze clean
 SHELL := /bin/bash
 ARGS ?=
 CALLS ?= 2000
@@ -9,6 +9,7 @@ TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 LITELLM_VENV := .venv-litellm
+FOCUS_VENV := .venv-focus
 UV ?= uv
 
 help: ## Show this list
@@ -21,7 +22,7 @@ demo: $(VENV)/installed ## Run the whole system on a real trace and print a stat
 local: $(VENV)/installed ## Keep the embedded system running for trying things, until Ctrl-C
 	@$(BIN)/gatemeter local $(ARGS)
 
-test: $(VENV)/installed $(LITELLM_VENV)/installed ## Run unit, property and integration tests (needs Java 17 and Maven for Apache Kafka)
+test: $(VENV)/installed $(LITELLM_VENV)/installed $(FOCUS_VENV)/installed browser ## Run unit, property and integration tests (needs Java 17 and Maven for Apache Kafka)
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(VENV)/installed ## Run properties and faults in their long form, with ten times the examples (hours)
@@ -33,6 +34,20 @@ conformance: $(VENV)/installed $(LITELLM_VENV)/installed ## Run every hook again
 
 litellm: $(VENV)/installed $(LITELLM_VENV)/installed ## Send 2,000 mixed calls through real LiteLLM proxies to ClickHouse (CALLS=)
 	GATEMETER_LITELLM_CALLS=$(CALLS) $(BIN)/python -m pytest tests/conformance/test_litellm.py $(ARGS)
+
+focus-validator: $(VENV)/installed $(FOCUS_VENV)/installed ## Hold a FOCUS file to FOCUS 1.2 (ARGS=FILE.csv)
+	@$(BIN)/python tests/support/focus_validator.py $(ARGS)
+
+browser: ## Install the browser that tests look at statements with, where it is missing (Debian, Ubuntu)
+	@for name in chromium-headless-shell chromium chromium-browser google-chrome; do \
+	   if command -v $$name >/dev/null; then exit 0; fi; done; \
+	 if ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then \
+	   echo 'gatemeter tests statements in Chromium: install chromium, or run make browser as root on Debian' >&2; exit 1; fi; \
+	 echo 'Installing the browser that tests look at statements with…' >&2; \
+	 { apt-get update && apt-get install --yes --no-install-recommends chromium-headless-shell fonts-dejavu-core; } >/dev/null
+
+statement-picture: $(VENV)/installed browser ## Take the pictures of the statement in docs/ anew, from the demo's trace
+	@$(BIN)/python tests/support/statement_picture.py $(ARGS)
 
 lint: $(VENV)/installed ## Check style, types and the Compose file
 	$(BIN)/ruff check .
@@ -80,12 +95,16 @@ constraints: ## Pin what is new, with hashes; ARGS=--upgrade pins all anew (need
 	@printf 'editables\nhatchling\n' | $(PIN) --extra litellm $(ARGS) --output-file constraints-litellm.txt.new pyproject.toml - >/dev/null
 	@sed -i '1i # A LiteLLM proxy with gatemeter beside it, pinned with hashes. Made by: make constraints' constraints-litellm.txt.new
 	@mv constraints-litellm.txt.new constraints-litellm.txt
+	@touch constraints-focus.txt && cp constraints-focus.txt constraints-focus.txt.new
+	@printf 'focus-validator==2.2.1\npyarrow<21\n' | $(subst 3.11,3.12,$(PIN)) $(ARGS) --output-file constraints-focus.txt.new - >/dev/null
+	@sed -i '1i # The validator of FOCUS files, pinned with hashes. Made by: make constraints' constraints-focus.txt.new
+	@mv constraints-focus.txt.new constraints-focus.txt
 
 refreeze: $(VENV)/installed ## Take new digests of the contracts; before their release only
 	$(BIN)/python tests/support/frozen.py
 
 clean: ## Remove the virtual environment, caches and builds
-	rm -rf $(VENV) $(LITELLM_VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf $(VENV) $(LITELLM_VENV) $(FOCUS_VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 
 # What is pinned comes first, hash by hash; the project itself needs nothing but that.
 $(VENV)/installed: constraints.txt pyproject.toml
@@ -105,4 +124,13 @@ $(LITELLM_VENV)/installed: constraints-litellm.txt pyproject.toml $(VENV)/instal
 	@$(LITELLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
 	   -r constraints-litellm.txt >&2
 	@$(LITELLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@
+
+# The validator pins much of what gatemeter needs otherwise. It asks for Python 3.12, for one expression only.
+$(FOCUS_VENV)/installed: constraints-focus.txt tests/support/focus_validator.py $(VENV)/installed
+	@if [ ! -x $(FOCUS_VENV)/bin/python ]; then $(BIN)/python -m venv $(FOCUS_VENV); fi
+	@echo 'Installing the pinned validator of FOCUS files into $(FOCUS_VENV)…' >&2
+	@$(FOCUS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	   --ignore-requires-python -r constraints-focus.txt >&2
+	@$(BIN)/python tests/support/focus_validator.py --prepare $(FOCUS_VENV)
 	@touch $@

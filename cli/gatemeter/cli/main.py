@@ -125,6 +125,11 @@ COMMANDS: Final = (
     ),
     Command("exceptions reopen", "gatemeter.cli.exceptions_acts:exceptions_reopen", "sinks", "Open it again."),
     Command("exceptions assign", "gatemeter.cli.exceptions_acts:exceptions_assign", "sinks", "Give it to an owner."),
+    Command("statement", "gatemeter.cli.statement.command:statement", "sinks", "Hand out a tenant's month."),
+    Command("dispute open", "gatemeter.cli.disputes:dispute_open", "processors", "Dispute a request or a statement."),
+    Command("dispute show", "gatemeter.cli.disputes:dispute_show", "processors", "Print a dispute and its evidence."),
+    Command("dispute resolve", "gatemeter.cli.disputes:dispute_resolve", "processors", "Uphold or reject a dispute."),
+    Command("dispute list", "gatemeter.cli.disputes:dispute_list", "processors", "List disputes."),
     Command("explain", "gatemeter.cli.explain:explain", "processors", "Explain what a request costs, line by line."),
     Command("audit", "gatemeter.cli.audit:audit", "processors", "Check that nothing was lost, doubled or changed."),
 )
@@ -146,6 +151,7 @@ GROUPS: Final = {
     "periods": "Months: how far they are sealed, what is open, and their end.",
     "reconciliations": "Comparisons of gateway facts with providers' bills, and what becomes of them.",
     "exceptions": "What is unusual or wrong: found, listed, settled.",
+    "dispute": "What tenants question: evidence frozen, resolved by a correction or a rejection.",
     "corrections": "Runs of corrections: staged, then committed.",
 }
 

@@ -57,7 +57,12 @@ def day_of(at_us: int) -> date:
 
 def utc_text(at_us: int) -> str:
     """A moment for people, 2026-03-01T12:00:00Z; microseconds only where there are any."""
-    return (_EPOCH + timedelta(microseconds=at_us)).isoformat().replace("+00:00", "Z")
+    return moment_of(at_us).isoformat().replace("+00:00", "Z")
+
+
+def moment_of(at_us: int) -> datetime:
+    """A moment, in UTC."""
+    return _EPOCH + timedelta(microseconds=at_us)
 
 
 def _us(moment: datetime) -> int:
