@@ -1,4 +1,4 @@
-"""`gatemeter dispute`: evidence is what the tables held at that moment, a resolution needs a correction that touches it."""
+"""`gatemeter dispute`: evidence is what the tables held then, a resolution needs a correction that touches it."""
 
 from __future__ import annotations
 

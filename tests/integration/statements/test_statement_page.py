@@ -49,7 +49,7 @@ def test_what_would_run_is_text(looks: dict[str, Look], hand_out: Any) -> None:
 
 
 def test_every_chart_says_its_numbers_as_text(looks: dict[str, Look]) -> None:
-    charts = {title: said for title, said in looks["closed"].screen.charts}
+    charts = dict(looks["closed"].screen.charts)
     assert {"By component, USD", "By workload, USD", "By workload, JPY"} <= set(charts)
     assert "Tokens 13.44" in charts["By component, USD"]
     assert LONG in charts["By workload, USD"]

@@ -148,7 +148,7 @@ def _sections(tenant: str, month: Month, lines: Sequence[BilledLine], only: str,
             summed(chosen, tenant=tenant, month=month, currency=currency, requests=requests.of(currency)),
             requests,
         )
-        for currency, chosen in sorted(by_currency.items())
+        for currency, chosen in sorted(by_currency.items(), key=lambda each: (not each[0], each[0]))
     ]
 
 
