@@ -64,7 +64,7 @@ def statement(
     month = _month(period)
     _check(tenant, form, currency)
     now_us = time.time_ns() // 1_000
-    client = connect(ch.settings(url, user, password, password_file, database))
+    client = connect(ch.patient(ch.settings(url, user, password, password_file, database)))
     try:
         text = _text(
             client,
