@@ -1,4 +1,4 @@
-"""`make bench-month`: reconciliation and statement of a month, at several sizes; time, and memory of each process.
+"""`make bench-month`: reconciliation and statements of a month, sealed and closed; time, and memory of each process.
 
 `--rows 1000000,10000000`; `--repeat N` (medians); `--json`: one line.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.month.made import PERIOD, PROVIDER, bill, card, fill, seal
+from benchmarks.month.made import PERIOD, PROVIDER, bill, card, close, fill, seal
 from benchmarks.reconcile_check.world import publish
 
 from gatemeter.sinks.clickhouse import ClickHouseSettings, connect
@@ -59,20 +59,20 @@ def _measured(rows: int, repeat: int) -> dict[str, Any]:
         with closing(connect(where)) as client:
             record = card()
             publish(client, "RateCard", record["card_id"], record, 1)
-            for step in (
-                lambda: fill(client, rows, record["content_hash"]),
-                lambda: bill(client),
-                lambda: seal(client),
-            ):
-                print(f"{rows:,} facts: …", file=sys.stderr, flush=True)
-                step()
+            print(f"{rows:,} facts: filling", file=sys.stderr, flush=True)
+            fill(client, rows, record["content_hash"])
+            bill(client)
+            seal(client)
+            while client.command("SELECT count() FROM system.merges"):  # of what was written just now
+                time.sleep(1)
         figures: dict[str, Any] = {"facts": rows}
         month = ("--period", PERIOD)
-        for name, command in (
-            ("reconcile", ("reconcile", "--provider", PROVIDER, *month)),
-            ("statement", ("statement", "--tenant", "tenant-1", *month, "--format", "html", "--output", "/dev/null")),
-        ):
-            figures |= _runs(server, where, name, command, repeat)
+        statement = ("statement", "--tenant", "tenant-1", *month, "--format", "html", "--output", "/dev/null")
+        figures |= _runs(server, where, "reconcile", ("reconcile", "--provider", PROVIDER, *month), repeat)
+        figures |= _runs(server, where, "sealed_statement", statement, repeat)
+        with closing(connect(where)) as client:
+            close(client)
+        figures |= _runs(server, where, "statement", statement, repeat)
     return figures
 
 

@@ -114,9 +114,11 @@ def true_attempts(columns: Sequence[str], condition: str, *, corrected: bool) ->
         return facts
     changed = [f"if(r.run_id != '', r.{name}, f.{name}) AS {name}" for name in _MONEY if name in columns]
     changed += [f"ifNull(r.{name}, f.{name}) AS {name}" for name in ATTRIBUTION if name in columns]
+    if "attribution" in columns:
+        changed.append("if(r.plan_id IN ('', 'unattributed'), f.attribution, 'attributed') AS attribution")
     return f"""SELECT f.* REPLACE ({", ".join(changed)})
         FROM ({facts}) AS f LEFT JOIN (
-            SELECT gateway_id, request_id, attempt, response_hash, run_id, {", ".join((*_MONEY, *ATTRIBUTION))}
+            SELECT gateway_id, request_id, attempt, response_hash, run_id, plan_id, {", ".join((*_MONEY, *ATTRIBUTION))}
             FROM replacements_as_of(through = '2299-12-31 23:00:00') WHERE target = 'usage' AND {_SLICE}) AS r
         ON f.gateway_id = r.gateway_id AND f.request_id = r.request_id AND f.attempt = r.attempt
             AND f.response_hash = r.response_hash"""

@@ -149,5 +149,5 @@ ORDER BY run_id
 
 
 def bearer_of(row: Mapping[str, Any]) -> Bearer:
-    """Who bears a group of facts."""
-    return tuple(str(row[name]) for name in ATTRIBUTION)
+    """Who bears a group of facts; the platform where they are attributed to nobody."""
+    return tuple(str(row[name]) for name in ATTRIBUTION) if row["attribution"] == "attributed" else PLATFORM

@@ -29,7 +29,7 @@ _MODEL: Final = "if(served_model = '', model, served_model)"
 
 
 def _grouped(client: Client, span: Span, names: Sequence[str], currency: str) -> Iterator[Mapping[str, Any]]:
-    columns = tuple(dict.fromkeys((*COLUMNS, *ATTRIBUTION)))
+    columns = tuple(dict.fromkeys((*COLUMNS, *ATTRIBUTION, "attribution")))
     attempts = true_attempts(columns, OF_THE_PROVIDER, corrected=has_corrections(client))
     chosen = ", ".join(names)
     query = (
@@ -42,8 +42,11 @@ def _grouped(client: Client, span: Span, names: Sequence[str], currency: str) ->
 
 
 def uses(client: Client, span: Span, settings: Settings, grain: Grain, currency: str) -> list[Use]:
-    """What each bearer used, by scope and model. Raises `SinkUnavailable`, `SinkRefused`."""
-    names = tuple(dict.fromkeys((*ATTRIBUTION, *settings.traffic_columns)))
+    """What each bearer used, by scope and model; of what nobody bears it is the platform.
+
+    Raises `SinkUnavailable`, `SinkRefused`.
+    """
+    names = tuple(dict.fromkeys((*ATTRIBUTION, "attribution", *settings.traffic_columns)))
     return [
         Use(bearer_of(row), settings.scope_of_traffic(row), grain.model(row["billed_model"]), pico_of(row["cost"]))
         for row in _grouped(client, span, names, currency)

@@ -76,6 +76,14 @@ def test_unmetered_use_is_borne_by_the_platform_and_charged_to_nobody(clickhouse
     assert (entry.provider_cost, entry.absorbed, entry.charge) == (3 * INPUT, 3 * INPUT, 0)
 
 
+def test_the_share_of_use_that_nobody_bears_is_the_platform_s(clickhouse_client: Client, card: str) -> None:
+    nobody = call("r2", card, "", 1) | {"attribution": "unattributed", "cost_centre": ""}
+    write_facts(clickhouse_client, [call("r1", card, "acme", 3), nobody])
+    write_import(clickhouse_client, "i1", [billed(4), charged("tax", 100)])
+    entries = entries_of(clickhouse_client, kept(clickhouse_client), "run-1", "reviewed")
+    assert said(entries.rows) == [("acme", 75, 75), ("unallocated", 25, 0)]
+
+
 def test_what_waits_or_is_priced_again_is_not_posted(clickhouse_client: Client, card: str) -> None:
     write_facts(clickhouse_client, [call("r1", card, "acme", 2)])
     write_import(clickhouse_client, "i1", [billed(2) | {"amount": billed(3)["amount"]}])
