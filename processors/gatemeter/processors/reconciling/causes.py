@@ -37,7 +37,7 @@ CAUSES: Final = (
     Cause("retries_charged", ALLOCATE, "attempts that failed or timed out at the gateway, and were billed"),
     Cause("time_zone_edge", NOTHING, "use near midnight, which the provider counts in the neighbouring day"),
     Cause("late_usage", WAIT, "use that the provider bills on a later day"),
-    Cause("estimated_tokens", ALLOCATE, "tokens that we estimated, and the provider counted"),
+    Cause("estimated_tokens", ALLOCATE, "tokens that we estimated, or nobody told us, and the provider counted"),
     Cause("duplicate", DISPUTE, "the same line billed twice, or one call metered by two gateways"),
     Cause("within_tolerance", NOTHING, "a difference that the settings let pass"),
 )

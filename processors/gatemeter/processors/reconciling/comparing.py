@@ -31,6 +31,7 @@ PAYER: Final = ("account", "project", "key_id")
 class _Around:
     cancelled: int = 0
     retried: int = 0
+    untold: int = 0
 
 
 class Comparison:
@@ -120,6 +121,7 @@ class Comparison:
         around = self._around[(day, *where)]
         around.cancelled += group["cancelled"]
         around.retried += group["retried"]
+        around.untold += group["untold"]
         largest = self._largest[where]
         for name in _used(group):
             side = side_of(self._types[name])
@@ -148,7 +150,7 @@ class Comparison:
         """Completes `sides`. Where no amounts are imported, quantities alone are compared, at the gateway's prices."""
         sides = self.sides
         sides.traffic = {
-            place: Traffic(each.cancelled, each.retried, self._largest[place[1:]])
+            place: Traffic(each.cancelled, each.retried, each.untold, self._largest[place[1:]])
             for place, each in self._around.items()
         }
         sides.billed_days, sides.rounded_to, sides.converted = billed_days, rounded_to, converted

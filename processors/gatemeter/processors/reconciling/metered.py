@@ -133,7 +133,7 @@ def _usage_query(more: Sequence[str], corrected: bool) -> str:
         "edge": "arrayCount(e -> toUnixTimestamp64Micro(request_started_at) >= e, {edges:Array(Int64)})",
         **{name: name for name in more if name not in _PLACE},
     }
-    known = "usage_source != 'missing'"
+    known = "usage_source IN ('reported', 'estimated')"
     sums = [
         "min(toUnixTimestamp64Micro(request_started_at)) AS started_us",
         "count() AS attempts",
@@ -143,6 +143,7 @@ def _usage_query(more: Sequence[str], corrected: bool) -> str:
         "sumIf(a.provider_cost, usage_source = 'estimated') AS estimated_cost",
         "countIf(NOT " + known + " AND status = 'cancelled') AS cancelled",
         "countIf(NOT " + known + " AND status NOT IN ('cancelled', 'ok')) AS retried",
+        "countIf(NOT " + known + " AND status = 'ok') AS untold",
         *(f"sum(a.{name}) AS {name}" for name in QUANTITIES),
         *(f"sumIf(a.{name}, usage_source = 'estimated') AS estimated_{name}" for name in QUANTITIES),
         *(f"max(a.{name}) AS largest_{name}" for name in QUANTITIES),

@@ -189,16 +189,22 @@ def _estimated(sides: Sides, differences: Differences, tolerances: Tolerances) -
 def _unknown_attempts(sides: Sides, differences: Differences, _: Tolerances) -> None:
     """Attempts whose usage nobody told were billed: no more than as many as there are, each as large as the largest.
 
-    More than that is not theirs, and then none of it is: it is unmetered, whole.
+    More than that is not theirs, and then none of it is: it is unmetered, whole. Each kind has its part by its number.
     """
     for key, quantity in list(differences.left.items()):
         traffic = sides.around(key)
-        attempts = traffic.cancelled + traffic.retried
-        if quantity <= 0 or not attempts or quantity > traffic.at_most(key.token_type):
+        if quantity <= 0 or not traffic.attempts or quantity > traffic.at_most(key.token_type):
             continue
-        cancelled = Fraction(int(quantity * traffic.cancelled / attempts)) if traffic.retried else quantity
-        differences.take(key, "cancelled_streams", cancelled, attempts=traffic.cancelled)
-        differences.take(key, "retries_charged", quantity - cancelled, attempts=traffic.retried)
+        kinds = (
+            ("cancelled_streams", traffic.cancelled),
+            ("retries_charged", traffic.retried),
+            ("estimated_tokens", traffic.untold),
+        )
+        left, among = quantity, traffic.attempts
+        for cause, attempts in kinds:
+            part = left if attempts == among else Fraction(int(left * attempts / among))
+            differences.take(key, cause, part, attempts=attempts)
+            left, among = left - part, among - attempts
 
 
 def _tolerated(sides: Sides, differences: Differences, tolerances: Tolerances) -> None:

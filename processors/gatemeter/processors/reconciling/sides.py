@@ -74,16 +74,24 @@ def side_of(token_type: str) -> str:
 class Traffic:
     """Attempts of a day, scope, model, tier and class whose usage nobody knows, and how large the others are.
 
+    `cancelled`: callers left; `retried`: failed, timed out, never answered; `untold`: answered without usage.
+
     `largest`: of input and of output the most of one kind that an attempt of this model used on any day.
     """
 
     cancelled: int = 0
     retried: int = 0
+    untold: int = 0
     largest: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def attempts(self) -> int:
+        """How many there are."""
+        return self.cancelled + self.retried + self.untold
 
     def at_most(self, token_type: str) -> int:
         """What all attempts of unknown usage may have used of a token type."""
-        return (self.cancelled + self.retried) * self.largest.get(side_of(token_type), 0)
+        return self.attempts * self.largest.get(side_of(token_type), 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,15 @@ def test_streams_that_were_left_without_usage_explain_output(clickhouse_client: 
     assert {cause for cause, *_ in said(run_of(clickhouse_client))} == {"cancelled_streams"}
 
 
+def test_a_request_whose_answer_never_came_explains_what_was_billed_of_it(clickhouse_client: Client, card: str) -> None:
+    unknown = dict.fromkeys(("input_text_uncached", "output_text_visible"))
+    nothing = dict.fromkeys(("provider_cost", "token_cost", "charge", "list_cost"))
+    orphan = used("r2", noon(1), card, status="orphan", usage_source="missing", has_response=False, **unknown) | nothing
+    write_facts(clickhouse_client, [used("r1", noon(1), card), orphan])
+    write_import(clickhouse_client, "i1", lines_of(1, calls=2))
+    assert {cause for cause, *_ in said(run_of(clickhouse_client))} == {"retries_charged"}
+
+
 def test_runs_are_kept_shown_compared_and_superseded(clickhouse_client: Client, card: str) -> None:
     write_facts(clickhouse_client, [used("r1", noon(1), card)])
     write_import(

@@ -46,8 +46,8 @@ def sides(draw: st.DrawFn) -> Sides:
     made.rounded_to = draw(st.sampled_from([1, 10**6, 10**10]))
     made.converted = draw(st.booleans())
     for each in draw(st.lists(KEYS, max_size=3)):
-        cancelled, retried = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
-        around(made, each, cancelled=cancelled, retried=retried, largest={"input": 200, "output": 200})
+        kinds = {name: draw(st.integers(0, 3)) for name in ("cancelled", "retried", "untold")}
+        around(made, each, **kinds, largest={"input": 200, "output": 200})
     return made
 
 

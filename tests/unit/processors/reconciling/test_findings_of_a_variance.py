@@ -158,6 +158,13 @@ def test_cancelled_and_failed_attempts_share_what_they_explain() -> None:
     ]
 
 
+def test_answers_whose_usage_nobody_told_are_a_matter_of_estimates() -> None:
+    sides = both(key())
+    around(sides, key(), untold=2, largest={"input": 100})
+    sides.invoiced[key()] = invoiced(1_150)
+    assert found(sides) == [("estimated_tokens", key(), 150 * PRICES[INPUT])]
+
+
 def test_a_provider_whose_day_begins_later_moves_the_hours_near_midnight() -> None:
     keys = [key(day, model=model) for day in range(1, 32) for model in ("gpt-4o", "o3")]
     sides = both(*keys)
