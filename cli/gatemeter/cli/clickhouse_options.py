@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from clickhouse_connect.driver.client import Client
 
 from gatemeter.cli.one_line import one_line_errors_of
 from gatemeter.cli.screen import screen
-from gatemeter.sinks.clickhouse import ClickHouseSettings
+from gatemeter.sinks.clickhouse import ClickHouseSettings, connect
 from gatemeter.sinks.migrations import MigrationChanged
 from gatemeter.sinks.port import SinkError
 
@@ -73,3 +76,13 @@ def settings(url: str, user: str, password: str, password_file: Path | None, dat
 def patient(where: ClickHouseSettings) -> ClickHouseSettings:
     """The same for a command that reads months: a query may take half an hour."""
     return replace(where, request_timeout=timedelta(minutes=30))
+
+
+@contextmanager
+def reading(url: str, user: str, password: str, password_file: Path | None, database: str) -> Iterator[Client]:
+    """A connection to ClickHouse, closed at the end. Raises `OptionError`."""
+    client = connect(settings(url, user, password, password_file, database))
+    try:
+        yield client
+    finally:
+        client.close()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from gatemeter.cli import clickhouse_options as ch
-from gatemeter.cli.clickhouse_options import console
+from gatemeter.cli.clickhouse_options import console, reading
 from gatemeter.cli.exceptions_options import (
     AsJson,
     ThresholdsFile,
@@ -18,7 +18,6 @@ from gatemeter.cli.exceptions_options import (
     WebhookUrl,
     day,
     one_line_errors,
-    reading,
     table_of,
     who,
 )

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from gatemeter.cli import clickhouse_options as ch
-from gatemeter.cli.clickhouse_options import console
-from gatemeter.cli.exceptions_options import one_line_errors, reading
+from gatemeter.cli.clickhouse_options import console, reading
+from gatemeter.cli.exceptions_options import one_line_errors
 from gatemeter.sinks.exceptions.acts import act_on
 
 Id = Annotated[str, typer.Argument(help="Its id, as exceptions list shows it.")]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from clickhouse_connect.driver.client import Client
 from rich.markup import escape
 from rich.table import Table
 
 from gatemeter.cli import clickhouse_options as ch
 from gatemeter.cli.one_line import one_line_errors_of
 from gatemeter.cli.screen import plain_table
-from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.exceptions.acts import ActRefused
 from gatemeter.sinks.exceptions.endpoint import WebhookError
 from gatemeter.sinks.exceptions.thresholds import ThresholdsError
@@ -49,16 +46,6 @@ WebhookHeader = Annotated[
 
 one_line_errors = one_line_errors_of({1: (ActRefused,), 2: (*ch.FAILURES, ThresholdsError, WebhookError)})
 NUMBERS: Final = ("requests", "cost")
-
-
-@contextmanager
-def reading(url: str, user: str, password: str, password_file: Path | None, database: str) -> Iterator[Client]:
-    """A client by the options, closed at the end."""
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 def day(option: str, text: str) -> date:

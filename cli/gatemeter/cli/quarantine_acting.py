@@ -22,6 +22,7 @@ from gatemeter.cli.clickhouse_options import (
     Url,
     User,
     console,
+    reading,
 )
 from gatemeter.cli.operator_options import (
     DEFAULT_BOOTSTRAP,
@@ -38,7 +39,6 @@ from gatemeter.cli.quarantine_options import (
     check_chosen,
     choosing,
     one_line_errors,
-    reading,
     refusal_json,
 )
 from gatemeter.processors.metadata.gateways import Connection

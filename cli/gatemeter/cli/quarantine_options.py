@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
-from pathlib import Path
 from typing import Annotated, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import typer
-from clickhouse_connect.driver.client import Client
 
 from gatemeter.cli import clickhouse_options, operator_options
-from gatemeter.cli.clickhouse_options import OptionError, settings
+from gatemeter.cli.clickhouse_options import OptionError
 from gatemeter.cli.one_line import one_line_errors_of
 from gatemeter.cli.operator_options import moment
 from gatemeter.cli.quarantine_ways import way_out
-from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.reports.quarantine import MAX_LIMIT, Filters, Refusal, utc
 
 P = ParamSpec("P")
@@ -88,16 +84,6 @@ def check_chosen(filters: Filters, *, everything: bool) -> None:
     """An act needs rows that were chosen. Raises `OptionError`."""
     if replace(filters, state="") == Filters() and not everything:
         raise OptionError("choose records by an option such as --offset or --gateway, or give --all")
-
-
-@contextmanager
-def reading(url: str, user: str, password: str, password_file: Path | None, database: str) -> Iterator[Client]:
-    """A connection to ClickHouse, closed at the end."""
-    client = connect(settings(url, user, password, password_file, database))
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 def refusal_json(refusal: Refusal) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from gatemeter.cli.clickhouse_options import (
     Url,
     User,
     console,
+    reading,
 )
-from gatemeter.cli.quarantine_options import AsJson, Limit, Topic, choosing, one_line_errors, reading, refusal_json
+from gatemeter.cli.quarantine_options import AsJson, Limit, Topic, choosing, one_line_errors, refusal_json
 from gatemeter.cli.quarantine_ways import way_out
 from gatemeter.schemas.codec import CodecError, decode
 from gatemeter.sinks.reports.quarantine import (

@@ -6,7 +6,6 @@ import getpass
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,7 @@ from gatemeter.cli import clickhouse_options as ch
 from gatemeter.cli import correcting
 from gatemeter.cli import operator_options as ops
 from gatemeter.cli.clickhouse_options import console
-from gatemeter.cli.correcting import DryRun, EventsTopic, Way, Why, Yes, carry_out
+from gatemeter.cli.correcting import DryRun, EventsTopic, Way, Why, Yes, carry_out, shown
 from gatemeter.cli.one_line import one_line_errors_of
 from gatemeter.cli.reconciliation_tables import causes_table, changes_table, findings_table, run_json, runs_table
 from gatemeter.processors.corrections.rows import CorrectionRow
@@ -222,5 +221,4 @@ def _say_what_is_left(found: list[KeptFinding], currency: str) -> None:
         if each.action in ("reprice", "wait", "dispute"):
             left[each.cause] = left.get(each.cause, 0) + each.amount
     for cause, amount in left.items():
-        number = Decimal(text_of(amount)).normalize()
-        console.print(f"not posted: {cause} {number:f} {currency}, then {BY_NAME[cause].action}", markup=False)
+        console.print(f"not posted: {cause} {shown(amount)} {currency}, then {BY_NAME[cause].action}", markup=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from clickhouse_connect.driver.client import Client
@@ -21,9 +21,9 @@ from gatemeter.sinks.clickhouse import ClickHouseSettings, connect
 from gatemeter.sinks.exceptions.finding import days_until, find_exceptions
 from gatemeter.sinks.exceptions.webhook import tell
 from gatemeter.sinks.port import SinkError
+from gatemeter.sinks.terms.months import moment_of
 
 REQUEST_TIMEOUT: Final = timedelta(minutes=15)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class ExceptionTimer:
             return
         self._looking = True
         try:
-            await asyncio.to_thread(self._look, _EPOCH + timedelta(microseconds=owned.log_time_us))
+            await asyncio.to_thread(self._look, moment_of(owned.log_time_us))
         finally:
             self._looking = False
 

@@ -9,8 +9,9 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatemeter.sinks.reports.allocating import Party, Rule, Used, allocate, divide
+from gatemeter.sinks.reports.allocating import Party, Rule, Used, allocate
 from gatemeter.sinks.reports.allocation import lines_of
+from gatemeter.sinks.reports.dividing import divide
 
 IDS = st.sampled_from(["a", "b", "c"])
 MAYBE = st.sampled_from(["", "", "a", "b"])

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gatemeter.sinks.reports.allocating import Kept, Party, Rule, Used, allocate, divide
+from gatemeter.sinks.reports.allocating import Kept, Party, Rule, Used, allocate
 from gatemeter.sinks.reports.allocation import lines_of
+from gatemeter.sinks.reports.dividing import divide
 
 MARCH = date(2026, 3, 1)
 USD = 10**12

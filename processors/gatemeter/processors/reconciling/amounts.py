@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from gatemeter.processors.reconciling.causes import CATEGORIES
 from gatemeter.processors.reconciling.quantities import Part, explain
-from gatemeter.processors.reconciling.sides import Finding, Invoiced, Key, Metered, Sides, Tolerances
+from gatemeter.processors.reconciling.sides import Charge, Finding, Invoiced, Key, Metered, Sides, Tolerances
 
 OtherPrices = Callable[[Key], Mapping[str, int]]
 """By tier and class ('flex realtime') what the rate card asks for one unit of a key's token type elsewhere, 10⁻¹²."""
@@ -44,7 +44,7 @@ def variance(sides: Sides, key: Key) -> int:
     return billed - (0 if metered is None else metered.cost)
 
 
-def _of_charge(charge: Any) -> Finding:
+def _of_charge(charge: Charge) -> Finding:
     evidence = {"category": charge.category, "what": charge.what}
     cause = CATEGORIES[charge.category]
     return Finding(cause, charge.day, charge.scope, charge.amount, None, None, charge.model, evidence)
@@ -76,9 +76,7 @@ class _Findings:
         self._ratios = self._common_ratios()
 
     def all(self) -> Iterator[Finding]:
-        left = {
-            key: priced.invoiced_quantity - priced.metered_quantity for key, priced in self._priced.items() if priced
-        }
+        left = {key: priced.invoiced_quantity - priced.metered_quantity for key, priced in self._priced.items()}
         parts = explain(self._sides, left, self._tolerances)
         for key, priced in self._priced.items():
             yield from self._of_key(priced, parts.get(key, []))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
@@ -21,6 +21,7 @@ from gatemeter.processors.reconciling.sides import Key
 from gatemeter.sinks.failures import FAILURES, sink_error
 from gatemeter.sinks.reports.audit import query_rows
 from gatemeter.sinks.reports.money import pico_of, text_of
+from gatemeter.sinks.terms.months import moment_of
 
 _ROWS_AN_INSERT: Final = 50_000
 _RUN_COLUMNS: Final = (
@@ -61,8 +62,15 @@ def keep(client: Client, run: Run, made_by: str) -> None:
     insert(client, "reconciliation_findings", _FINDING_COLUMNS, found)
     causes = {cause: {"amount": text_of(amount), "findings": n} for cause, (amount, n) in sorted(run.by_cause.items())}
     row = (
-        *(run.run_id, _at(run.made_at_us), made_by, run.wanted.provider, run.wanted.period, run.wanted.workload_class),
-        *(run.settings.calendar, run.currency, _at(run.facts_through_us), list(run.imports)),
+        *(
+            run.run_id,
+            moment_of(run.made_at_us),
+            made_by,
+            run.wanted.provider,
+            run.wanted.period,
+            run.wanted.workload_class,
+        ),
+        *(run.settings.calendar, run.currency, moment_of(run.facts_through_us), list(run.imports)),
         *(_decimal(run.provider_cost), _decimal(run.estimated_cost), _decimal(run.invoiced)),
         *(json.dumps(causes), json.dumps(run.settings.as_json(), default=str)),
     )
@@ -212,7 +220,3 @@ def _decimal(pico: int) -> Decimal:
 def _quantity(quantity: Fraction | None) -> Decimal | None:
     """A quantity to twelve digits after the point."""
     return None if quantity is None else _decimal(round(quantity * 10**12))
-
-
-def _at(at_us: int) -> datetime:
-    return datetime.fromtimestamp(at_us // 1_000_000, UTC).replace(microsecond=at_us % 1_000_000)

@@ -25,9 +25,9 @@ from gatemeter.processors.corrections.runs import staged_rows
 from gatemeter.processors.pricing.components import UNALLOCATED
 from gatemeter.processors.reconciling import causes
 from gatemeter.processors.reconciling.kept import KeptFinding, KeptRun
-from gatemeter.processors.reconciling.prices import shared
 from gatemeter.processors.reconciling.settings import ReconcileError
 from gatemeter.sinks.reports.audit import query_rows
+from gatemeter.sinks.reports.dividing import divide
 from gatemeter.sinks.terms.months import month_of
 
 Bearer = tuple[str, ...]
@@ -77,9 +77,7 @@ def _shares(cause: str, scope: str, model: str, amount: int, uses: list[Use]) ->
         _weights(uses),
     ):
         if weights:
-            names = {"\0".join(bearer): bearer for bearer in weights}
-            parts = shared(amount, {name: weights[bearer] for name, bearer in names.items()})
-            return {names[name]: parts[name] for name in sorted(parts)}
+            return dict(sorted(divide(amount, weights).items()))
     raise ReconcileError(
         f"{cause} of {scope or 'the provider'} cannot be shared out: no tenant used the provider in the period"
     )

@@ -15,9 +15,11 @@ from clickhouse_connect.driver.client import Client
 from gatemeter.processors.metadata.cards import ANY_CLASS
 from gatemeter.processors.metadata.records import entry_of
 from gatemeter.processors.metadata.views import RateCard, RateTier, build_view
+from gatemeter.processors.pricing.components import tier_of
 from gatemeter.schemas.codec import Decoded
 from gatemeter.schemas.tables import BUCKETS, METERS
 from gatemeter.sinks.reports.audit import query_rows
+from gatemeter.sinks.reports.dividing import divide
 
 REQUEST: Final = "request"
 _BOUGHT: Final = (*BUCKETS, *METERS)
@@ -48,10 +50,7 @@ class Prices:
         if rate is None:
             return None
         bounds = (0, *self.bounds)
-        above = bounds[min(group["bound"], len(bounds) - 1)]
-        return max(
-            (tier for tier in rate.tiers if tier.input_tokens_above <= above), key=lambda t: t.input_tokens_above
-        )
+        return tier_of(rate, bounds[min(group["bound"], len(bounds) - 1)] + 1)
 
     def elsewhere(self, provider: str, model: str, bought: str, at_us: int) -> dict[str, int]:
         """What one unit costs in each tier and class ('flex any') of a model, 10⁻¹² units, at the contract's price."""
@@ -83,17 +82,7 @@ def split_cost(group: Mapping[str, Any], tier: RateTier | None) -> dict[str, int
         weights[REQUEST] = group["priced_attempts"] * prices[REQUEST]
     if not sum(weights.values()):
         weights = used or ({REQUEST: 1} if group["cost"] else {})
-    return shared(group["cost"], weights) if weights else {}
-
-
-def shared(amount: int, weights: Mapping[str, int]) -> dict[str, int]:
-    """`amount` in the proportion of `weights` (not all 0), whole units, the rest by largest remainder, ties by name."""
-    total = sum(weights.values())
-    parts = {name: amount * weight // total for name, weight in weights.items()}
-    by_rest = sorted(weights, key=lambda name: (-(amount * weights[name] % total), name))
-    for name in by_rest[: amount - sum(parts.values())]:
-        parts[name] += 1
-    return parts
+    return divide(group["cost"], weights) if weights else {}
 
 
 def _card(datum: dict[str, Any]) -> RateCard:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from fractions import Fraction
 from functools import cache
 from typing import Any, Final
@@ -107,7 +107,7 @@ def reconcile(client: Client, wanted: Wanted, settings: Settings, at: datetime) 
         raise ReconcileError(f"--workload-class must be one of {known}, got {wanted.workload_class!r}")
     month = month_of(wanted.period)
     calendar = calendar_of(settings.calendar)
-    first, end = _days_of(month)
+    first, end = month.first, month.next().first
     around = timedelta(days=max(1, settings.tolerances.late_days))
     days = Days(wanted.provider, first - around, end + around, wanted.workload_class)
     imported = covered(client, days)
@@ -230,14 +230,8 @@ def _other_prices(prices: Prices, provider: str, calendar: ZoneInfo) -> Any:
 
 def span_of(provider: str, period: str, workload_class: str, settings: Settings) -> Span:
     """The hours of a period in a provider's calendar."""
-    first, end = _days_of(month_of(period))
-    calendar = calendar_of(settings.calendar)
-    return Span(provider, _us(first, calendar), _us(end, calendar), workload_class)
-
-
-def _days_of(month: Month) -> tuple[date, date]:
-    first = datetime.fromtimestamp(month.start_us // _US, UTC).date()
-    return first, datetime.fromtimestamp(month.end_us // _US, UTC).date()
+    month, calendar = month_of(period), calendar_of(settings.calendar)
+    return Span(provider, _us(month.first, calendar), _us(month.next().first, calendar), workload_class)
 
 
 def _each(first: date, end: date) -> Iterator[date]:

@@ -15,6 +15,7 @@ from gatemeter.sinks.exceptions.kinds import Finding
 from gatemeter.sinks.exceptions.look import Detector, Look
 from gatemeter.sinks.exceptions.thresholds import Thresholds
 from gatemeter.sinks.failures import FAILURES, sink_error
+from gatemeter.sinks.terms.months import moment_of
 
 DETECTORS: Final[tuple[Detector, ...]] = (
     *(spending.premium_models, spending.bursts, spending.spend_spikes),
@@ -37,7 +38,6 @@ SELECT identity_kind, identity_id, tenant_id, argMax(owner, (effective_from, met
 FROM identities GROUP BY identity_kind, identity_id, tenant_id
 """
 _KNOWN: Final = "SELECT * EXCEPT found_at FROM found_exceptions FINAL WHERE period = {day:Date}"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,8 @@ def _row(finding: Finding, owners: Mapping[tuple[str, str, str], str]) -> dict[s
     row = {name: getattr(finding, name) for name in _COLUMNS if hasattr(finding, name)}
     return row | {
         "owner": _owner(finding, owners),
-        "first_seen_at": _at(finding.first_seen_us),
-        "last_seen_at": _at(finding.last_seen_us),
+        "first_seen_at": moment_of(finding.first_seen_us),
+        "last_seen_at": moment_of(finding.last_seen_us),
         "request_ids": list(finding.request_ids),
     }
 
@@ -112,10 +112,6 @@ def _row(finding: Finding, owners: Mapping[tuple[str, str, str], str]) -> dict[s
 def _plain(value: Any) -> Any:
     """Times of the client are in UTC and do not say so."""
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
-
-
-def _at(at_us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=at_us)
 
 
 def _owner(finding: Finding, owners: Mapping[tuple[str, str, str], str]) -> str:

@@ -15,6 +15,7 @@ from datetime import date
 from typing import Final, NamedTuple
 
 from gatemeter.sinks.reports.cents import apportion
+from gatemeter.sinks.reports.dividing import divide
 
 FIXED: Final = "fixed"
 
@@ -97,18 +98,6 @@ class Allocated:
     shares: tuple[Share, ...]
     kept: tuple[Kept, ...]
     unpriced_tokens: Mapping[tuple[date, str], int]
-
-
-def divide(whole: int, weights: Mapping[Party, int]) -> dict[Party, int]:
-    """`whole` in parts by weight that add up to it; `weights` must be ≥ 0 and not all 0. The rest goes one by one to
-    the largest remainders, ties to the smaller key: 10 by 1, 1, 1 is 4, 3, 3."""
-    total = sum(weights.values())
-    parts = {key: whole * weight // total for key, weight in weights.items()}
-    left = whole - sum(parts.values())
-    by_remainder = sorted(weights, key=lambda key: (-(whole * weights[key] % total), key))
-    for key in by_remainder[:left]:
-        parts[key] += 1
-    return parts
 
 
 def bounds_of(rules: Iterable[Rule]) -> list[int]:

@@ -1,9 +1,11 @@
-"""A whole amount over the rows that it is of, exact to 10⁻¹²: by weight, the rest by largest remainder."""
+"""An amount of a line over the rows that it is shown in, exact to 10⁻¹²."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+
+from gatemeter.sinks.reports.dividing import divide as divide_by_weight
 
 
 def divide(whole: int, weights: Sequence[int | Fraction]) -> list[int]:
@@ -11,12 +13,6 @@ def divide(whole: int, weights: Sequence[int | Fraction]) -> list[int]:
 
     `weights` must be ≥ 0 and not empty. 10 by 1, 1, 1 is 4, 3, 3.
     """
-    total = sum(weights, Fraction(0))
-    if not total:
+    if not any(weights):
         return [whole, *[0] * (len(weights) - 1)]
-    exact = [whole * Fraction(weight) / total for weight in weights]
-    parts = [share.numerator // share.denominator for share in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda place: (parts[place] - exact[place], place))
-    for place in by_remainder[: whole - sum(parts)]:
-        parts[place] += 1
-    return parts
+    return list(divide_by_weight(whole, {row: Fraction(weight) for row, weight in enumerate(weights)}).values())

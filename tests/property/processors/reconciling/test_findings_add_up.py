@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatemeter.processors.reconciling.amounts import findings, variance
-from gatemeter.processors.reconciling.prices import shared
 from gatemeter.processors.reconciling.sides import Invoiced, Key, Metered, Sides, Tolerances
+from gatemeter.sinks.reports.dividing import divide
 from support.reconciled import INPUT, OUTPUT, around, both, key
 
 AMOUNTS = st.integers(0, 10**15)
@@ -75,6 +75,6 @@ def test_quantities_of_the_findings_add_up_to_the_difference(made: Sides) -> Non
 
 @given(st.integers(-(10**18), 10**18), st.dictionaries(st.text(max_size=3), st.integers(1, 10**12), min_size=1))
 def test_shares_add_up_and_are_off_by_less_than_one(amount: int, weights: dict[str, int]) -> None:
-    parts, total = shared(amount, weights), sum(weights.values())
+    parts, total = divide(amount, weights), sum(weights.values())
     assert sum(parts.values()) == amount
     assert all(abs(parts[name] * total - amount * weights[name]) < total for name in weights)
