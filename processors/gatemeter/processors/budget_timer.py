@@ -10,21 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Final
 
 from clickhouse_connect.driver.client import Client
 from faust.types import TP
 
+from gatemeter.processors.clickhouse_client import PATIENCE, clickhouse_of
 from gatemeter.processors.ownership import Ownership
 from gatemeter.processors.settings import Settings
 from gatemeter.sinks.budget_watch import look_at_budgets
-from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink, connect
+from gatemeter.sinks.clickhouse import ClickHouseSink, connect
 from gatemeter.sinks.port import FactSink, SinkError
 from gatemeter.sinks.reports.budgets import BudgetStatus
 from gatemeter.sinks.terms.months import DAY_US, month_at
 
-REQUEST_TIMEOUT: Final = timedelta(minutes=15)
 LATE_DAYS: Final = 7
 """For so many days the month before is looked at too: late usage and corrections still reach it."""
 
@@ -74,13 +73,7 @@ class BudgetTimer:
         return statuses
 
     def _connect(self) -> tuple[Client, FactSink]:
-        where = ClickHouseSettings(
-            url=self._settings.clickhouse_url,
-            user=self._settings.clickhouse_user,
-            password=self._settings.clickhouse_password,
-            database=self._settings.clickhouse_database,
-            request_timeout=REQUEST_TIMEOUT,
-        )
+        where = clickhouse_of(self._settings, PATIENCE)
         return connect(where), ClickHouseSink(where)
 
     def _say(self, problem: str) -> None:

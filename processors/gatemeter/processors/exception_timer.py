@@ -9,21 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 
 from clickhouse_connect.driver.client import Client
 from faust.types import TP
 
+from gatemeter.processors.clickhouse_client import PATIENCE, clickhouse_of
 from gatemeter.processors.ownership import Ownership
 from gatemeter.processors.settings import Settings
-from gatemeter.sinks.clickhouse import ClickHouseSettings, connect
+from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.exceptions.finding import days_until, find_exceptions
 from gatemeter.sinks.exceptions.webhook import tell
 from gatemeter.sinks.port import SinkError
 from gatemeter.sinks.terms.months import moment_of
-
-REQUEST_TIMEOUT: Final = timedelta(minutes=15)
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +74,4 @@ class ExceptionTimer:
         self._said = problem
 
     def _connect(self) -> Client:
-        return connect(
-            ClickHouseSettings(
-                url=self._settings.clickhouse_url,
-                user=self._settings.clickhouse_user,
-                password=self._settings.clickhouse_password,
-                database=self._settings.clickhouse_database,
-                request_timeout=REQUEST_TIMEOUT,
-            )
-        )
+        return connect(clickhouse_of(self._settings, PATIENCE))

@@ -14,8 +14,9 @@ import uvloop
 from faust.worker import Worker
 
 from gatemeter.processors.app import MeterApp, build_app
+from gatemeter.processors.clickhouse_client import clickhouse_of
 from gatemeter.processors.settings import Settings
-from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink
+from gatemeter.sinks.clickhouse import ClickHouseSink
 from gatemeter.sinks.port import FactSink
 
 GC_THRESHOLDS: Final = (50_000, 20, 100)
@@ -26,15 +27,7 @@ log = logging.getLogger(__name__)
 
 def clickhouse_sink(settings: Settings) -> ClickHouseSink:
     """The sink that the settings name."""
-    return ClickHouseSink(
-        ClickHouseSettings(
-            url=settings.clickhouse_url,
-            user=settings.clickhouse_user,
-            password=settings.clickhouse_password,
-            database=settings.clickhouse_database,
-            request_timeout=timedelta(milliseconds=settings.clickhouse_timeout_ms),
-        )
-    )
+    return ClickHouseSink(clickhouse_of(settings, timedelta(milliseconds=settings.clickhouse_timeout_ms)))
 
 
 def run_worker(settings: Settings, sink: FactSink | None = None) -> int:

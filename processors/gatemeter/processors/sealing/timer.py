@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import timedelta
-from typing import Final
 
 from faust.types import TP
 
+from gatemeter.processors.clickhouse_client import PATIENCE, clickhouse_of
 from gatemeter.processors.kafka_client import librdkafka_client
 from gatemeter.processors.ownership import Ownership
 from gatemeter.processors.sealing.anchors import anchor_at
@@ -21,11 +20,8 @@ from gatemeter.processors.sealing.sealer import Sealer, Trusted
 from gatemeter.processors.sealing.seals_topic import KafkaSealsTopic, SealsUnreachable
 from gatemeter.processors.settings import Settings
 from gatemeter.schemas.signing import OperatorKey
-from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink, connect
+from gatemeter.sinks.clickhouse import ClickHouseSink, connect
 from gatemeter.sinks.port import SinkError
-
-REQUEST_TIMEOUT: Final = timedelta(minutes=15)
-"""Of one query of a seal: they read more than a flush writes."""
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +62,7 @@ class SealTimer:
 
 def make_sealer(settings: Settings) -> Sealer:
     """The sealer that a worker's settings name. Raises `SecretsError`, `SealStopped`, `SinkError`."""
-    where = ClickHouseSettings(
-        url=settings.clickhouse_url,
-        user=settings.clickhouse_user,
-        password=settings.clickhouse_password,
-        database=settings.clickhouse_database,
-        request_timeout=REQUEST_TIMEOUT,
-    )
+    where = clickhouse_of(settings, PATIENCE)
     sealing = settings.sealing
     client = librdkafka_client(settings.security)
     topic = KafkaSealsTopic(",".join(settings.brokers), sealing.seals_topic, settings.topic, client)
