@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from benchmarks.exceptions_check.planted import CASES, THRESHOLDS, Truth
-from benchmarks.exceptions_check.rows import table_of
 from benchmarks.exceptions_check.traffic import LOOKED, World
+from benchmarks.rows import table_of
 
 from gatemeter.cli.demo.trace import data_folder, read_calls
 from gatemeter.sinks.clickhouse import ClickHouseSettings, ClickHouseSink, connect

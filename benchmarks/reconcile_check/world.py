@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from benchmarks.rows import table_of
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.cli.demo.trace import Call, data_folder, read_calls
 from gatemeter.processors.pricing.ratesfile import build_card
-from gatemeter.schemas.tables import BUCKETS, TABLES
-from gatemeter.sinks.arrow import rows_to_arrow
 from gatemeter.sinks.port import FactSink
 
 PERIOD: Final = "2026-10"
@@ -27,7 +26,6 @@ CARD_FILE: Final = Path(__file__).with_name("rates.yaml")
 PROJECTS: Final = ("search", "support")
 TENANTS: Final = {"search": ("acme", "globex"), "support": ("initech",)}
 _PICO_PER_MILLION: Final = 1_000_000
-_BLANK: Final = {"string": "", "bytes": b"", "bool": False, "time": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +129,13 @@ def write_facts(sink: FactSink, card: Card, used: Sequence[Use], rows_an_insert:
     """The facts of the uses."""
     for start in range(0, len(used), rows_an_insert):
         rows = [_fact(card, use, start + number) for number, use in enumerate(used[start : start + rows_an_insert])]
-        sink.write("usage_facts", rows_to_arrow("usage_facts", rows))
+        sink.write("usage_facts", table_of("usage_facts", rows))
 
 
 def publish(client: Client, act: str, subject: str, datum: dict[str, Any], offset: int) -> None:
     """Puts a record in force, as the fold of partition 0 writes it."""
-    row = _blank("operator_log") | {"act": act, "subject": subject, "offset": offset, "detail": json.dumps(datum)}
-    client.insert_arrow("operator_log", rows_to_arrow("operator_log", [row]))
+    row = {"act": act, "subject": subject, "offset": offset, "detail": json.dumps(datum)}
+    client.insert_arrow("operator_log", table_of("operator_log", [row]))
 
 
 def _fact(card: Card, use: Use, number: int) -> dict[str, Any]:
@@ -147,8 +145,7 @@ def _fact(card: Card, use: Use, number: int) -> dict[str, Any]:
     amounts = dict.fromkeys(("list_cost", "provider_cost", "token_cost", "charge"), cost if use.known else None)
     rest = dict.fromkeys(("model_cost", "policy_cost", "markup", "cache_price", "absorbed"), 0 if use.known else None)
     tenants = TENANTS[use.project]
-    return _blank("usage_facts") | {
-        **dict.fromkeys(BUCKETS),
+    return {
         **(use.tokens if use.known else {}),
         **amounts,
         **rest,
@@ -183,7 +180,3 @@ def _fact(card: Card, use: Use, number: int) -> dict[str, Any]:
         "retry_rule": "all_provider_charged",
         "topic": "gatemeter.events",
     }
-
-
-def _blank(table: str) -> dict[str, Any]:
-    return {name: None if kind.endswith("?") else _BLANK.get(kind, 0) for name, kind in TABLES[table]}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
+
+from gatemeter.cli.main import COMMANDS
 
 _BLOCK = """
 import importlib.machinery, sys
@@ -68,6 +71,28 @@ def test_a_command_without_its_extra_says_the_cure_in_one_line(
     done = run(f"from gatemeter.cli.main import app; app({command.split()!r} + {arguments!r})", blocked)
     assert done.returncode == 1
     assert done.stderr == f'gatemeter {command} needs more than the base install: pip install "gatemeter[{extra}]"\n'
+
+
+def test_every_command_without_its_extra_says_the_cure_in_one_line() -> None:
+    """`worker` alone is missing: its help needs nothing."""
+    asked = """
+import contextlib, io, json
+from gatemeter.cli.main import COMMANDS, run
+said = {}
+for command in COMMANDS:
+    if command.extra and command.path != "worker":
+        with contextlib.redirect_stderr(io.StringIO()) as errors, contextlib.suppress(SystemExit):
+            run(command, ["--help"])
+        said[command.path] = errors.getvalue()
+print(json.dumps(said))
+"""
+    done = run(asked, SINKS + PROCESSORS + LOCAL + COLLECTOR)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        command.path: f'gatemeter {command.path} needs more than the base install: pip install "gatemeter[{extra}]"\n'
+        for command in COMMANDS
+        if (extra := command.extra) and command.path != "worker"
+    }
 
 
 @pytest.mark.parametrize(

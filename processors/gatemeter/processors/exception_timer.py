@@ -57,8 +57,9 @@ class ExceptionTimer:
         try:
             self._client = self._client or self._open()
             found = find_exceptions(self._client, days_until(now), exceptions.thresholds, now)
+            new = frozenset(found.new)
             for finding in found.all:
-                if finding.exception_id in found.new and finding.severity in ("high", "critical"):
+                if finding.exception_id in new and finding.severity in ("high", "critical"):
                     log.warning("exception %s: %s", finding.exception_id, finding.kind)
             if exceptions.webhook is not None:
                 problem = tell(self._client, exceptions.webhook, now).problem

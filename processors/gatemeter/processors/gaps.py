@@ -25,7 +25,7 @@ from gatemeter.processors.fold.types import FOLD_RELEASE
 from gatemeter.processors.generations import next_generation
 from gatemeter.sinks.arrow import rows_to_arrow
 from gatemeter.sinks.port import FactSink
-from gatemeter.sinks.reports.audit import query_rows
+from gatemeter.sinks.rows import query_rows
 
 WORKER: Final = "accept-gap"
 """What stands as `worker` in the row that an operator writes."""

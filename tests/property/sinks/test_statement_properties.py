@@ -76,8 +76,8 @@ def statement_of(found: Sequence[BilledLine]) -> Statement:
         sections=[Section("USD", found, total, requests)],
         adjustments=[],
         prices=[],
-        exceptions=None,
-        reconciliation=None,
+        exceptions=(),
+        reconciliation=(),
         disputes=[],
         allocation=None,
     )

@@ -160,8 +160,8 @@ def _allocation(allocation: Allocation) -> dict[str, Any]:
     }
 
 
-def _listed(rows: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]] | None:
-    return None if rows is None else [{_said(name): _plain(name, value) for name, value in row.items()} for row in rows]
+def _listed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{_said(name): _plain(name, value) for name, value in row.items()} for row in rows]
 
 
 def _said(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
-from gatemeter.sinks.reports.audit import query_rows
+from gatemeter.sinks.rows import query_rows
 
 NAMES: Final = ("heartbeat_sequence", "dropped", "closed")
 _HELD: Final = """

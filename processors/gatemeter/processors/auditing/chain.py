@@ -22,7 +22,8 @@ from gatemeter.schemas import signing
 from gatemeter.schemas.codec import CodecError
 from gatemeter.schemas.seals import HOUR_US, NO_SEAL
 from gatemeter.sinks.failures import FAILURES, sink_error
-from gatemeter.sinks.reports.audit import CannotCheck, Finding, listed, note, ok, query_rows, wrong
+from gatemeter.sinks.reports.audit import CannotCheck, Finding, listed, note, ok, wrong
+from gatemeter.sinks.rows import query_rows
 
 CHECK: Final = "chain"
 _SEALS: Final = (

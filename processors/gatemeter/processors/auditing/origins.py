@@ -14,7 +14,8 @@ from clickhouse_connect.driver.client import Client
 
 from gatemeter.processors.auditing.logs import Kafka, LogReader
 from gatemeter.schemas import codec
-from gatemeter.sinks.reports.audit import CannotCheck, query_rows
+from gatemeter.sinks.reports.audit import CannotCheck
+from gatemeter.sinks.rows import query_rows
 
 _FACT: Final = {
     "usage": "SELECT * FROM usage_facts FINAL WHERE gateway_id = {gateway:String} AND request_id = {request:String}"

@@ -26,7 +26,8 @@ from gatemeter.schemas import merkle
 from gatemeter.schemas.codec import CodecError
 from gatemeter.schemas.seals import leaf_fields
 from gatemeter.sinks.failures import FAILURES, sink_error
-from gatemeter.sinks.reports.audit import Finding, listed, note, ok, query_rows, wrong
+from gatemeter.sinks.reports.audit import Finding, listed, note, ok, wrong
+from gatemeter.sinks.rows import query_rows
 
 LEAVES: Final = "leaves"
 LEDGER: Final = "ledger"

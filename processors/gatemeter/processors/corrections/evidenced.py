@@ -10,7 +10,7 @@ from clickhouse_connect.driver.client import Client
 from gatemeter.processors.corrections.adjust import Manual, free_entry
 from gatemeter.processors.corrections.rows import CorrectionError, CorrectionRow
 from gatemeter.processors.metadata.entries import HOUR_US
-from gatemeter.sinks.reports.audit import query_rows
+from gatemeter.sinks.rows import query_rows
 
 _CALL: Final = """
 SELECT toUnixTimestamp64Micro(request_started_at) AS started_us, tenant_id, app_id, workload_id,

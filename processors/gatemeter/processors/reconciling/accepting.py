@@ -11,11 +11,12 @@ from typing import Final
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.processors.corrections.rows import CorrectionRow
-from gatemeter.processors.reconciling.kept import KeptRun, billed_models, insert, kept_findings
+from gatemeter.processors.reconciling.kept import KEEPING, KeptRun, billed_models, kept_findings
 from gatemeter.processors.reconciling.posting import postings, taken_back
 from gatemeter.processors.reconciling.running import span_of
 from gatemeter.processors.reconciling.using import uses
 from gatemeter.sinks.reports.money import text_of
+from gatemeter.sinks.rows import insert_rows
 
 _COLUMNS: Final = (
     *("run_id", "correction_run", "takes_back", "accepted_at", "accepted_by", "reason", "amount", "entries"),
@@ -60,4 +61,4 @@ def keep_posting(client: Client, run: KeptRun, entries: Entries, accepted_by: st
         )
         for run_id, (amount, count) in (entries.amounts or {run.run_id: (0, 0)}).items()
     ]
-    insert(client, "reconciliation_postings", _COLUMNS, rows)
+    insert_rows(client, "reconciliation_postings", _COLUMNS, rows, KEEPING)

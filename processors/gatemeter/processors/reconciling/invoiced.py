@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
-from gatemeter.sinks.reports.audit import query_rows
 from gatemeter.sinks.reports.money import pico_of
+from gatemeter.sinks.rows import query_rows
 from gatemeter.sinks.terms.dated import half_even
 
 USAGE: Final = "usage"

@@ -12,7 +12,7 @@ from clickhouse_connect.driver.client import Client
 from gatemeter.processors.reconciling.kept import KeptRun
 from gatemeter.processors.reconciling.settings import ReconcileError
 from gatemeter.schemas.tables import BUCKETS
-from gatemeter.sinks.reports.audit import query_rows
+from gatemeter.sinks.rows import query_rows
 
 _PRICES: Final = """
 SELECT model, service_tier, workload_class, token_type, invoiced_cost AS cost, invoiced_quantity AS quantity

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -18,12 +18,11 @@ from gatemeter.processors.reconciling.grain import Grain, grain_of
 from gatemeter.processors.reconciling.running import Run
 from gatemeter.processors.reconciling.settings import ReconcileError, Settings, settings_of_json
 from gatemeter.processors.reconciling.sides import Key
-from gatemeter.sinks.failures import FAILURES, sink_error
-from gatemeter.sinks.reports.audit import query_rows
 from gatemeter.sinks.reports.money import pico_of, text_of
+from gatemeter.sinks.rows import insert_rows, query_rows
 from gatemeter.sinks.terms.months import moment_of
 
-_ROWS_AN_INSERT: Final = 50_000
+KEEPING: Final = "keep a reconciliation"
 _RUN_COLUMNS: Final = (
     *("run_id", "made_at", "made_by", "provider", "period", "workload_class", "calendar", "currency", "facts_through"),
     *("imports", "provider_cost", "estimated_cost", "invoiced", "causes", "settings"),
@@ -44,7 +43,13 @@ def keep(client: Client, run: Run, made_by: str) -> None:
     Raises `SinkUnavailable`, `SinkRefused`.
     """
     numbers = {key: number for number, key in enumerate(run.keys)}
-    insert(client, "reconciliation_lines", _LINE_COLUMNS, [_line(run, number, key) for key, number in numbers.items()])
+    insert_rows(
+        client,
+        "reconciliation_lines",
+        _LINE_COLUMNS,
+        [_line(run, number, key) for key, number in numbers.items()],
+        KEEPING,
+    )
     found = [
         (
             *(
@@ -59,7 +64,7 @@ def keep(client: Client, run: Run, made_by: str) -> None:
         )
         for number, each in enumerate(run.findings)
     ]
-    insert(client, "reconciliation_findings", _FINDING_COLUMNS, found)
+    insert_rows(client, "reconciliation_findings", _FINDING_COLUMNS, found, KEEPING)
     causes = {cause: {"amount": text_of(amount), "findings": n} for cause, (amount, n) in sorted(run.by_cause.items())}
     row = (
         *(
@@ -74,7 +79,7 @@ def keep(client: Client, run: Run, made_by: str) -> None:
         *(_decimal(run.provider_cost), _decimal(run.estimated_cost), _decimal(run.invoiced)),
         *(json.dumps(causes), json.dumps(run.settings.as_json(), default=str)),
     )
-    insert(client, "reconciliation_runs", _RUN_COLUMNS, [row])
+    insert_rows(client, "reconciliation_runs", _RUN_COLUMNS, [row], KEEPING)
 
 
 def _line(run: Run, number: int, key: Key) -> tuple[Any, ...]:
@@ -87,15 +92,6 @@ def _line(run: Run, number: int, key: Key) -> tuple[Any, ...]:
         None if invoiced is None or invoiced.cost is None else _decimal(invoiced.cost),
         _decimal(variance(run.sides, key)),
     )
-
-
-def insert(client: Client, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Inserts rows in pieces. Raises `SinkUnavailable`, `SinkRefused`."""
-    for start in range(0, len(rows), _ROWS_AN_INSERT):
-        try:
-            client.insert(table, rows[start : start + _ROWS_AN_INSERT], column_names=list(columns))
-        except FAILURES as error:
-            raise sink_error(f"insert rows into {table}", error) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,8 @@ from clickhouse_connect.driver.client import Client
 
 from gatemeter.processors.corrections.rows import ATTRIBUTION
 from gatemeter.schemas.tables import BUCKETS, METERS
-from gatemeter.sinks.failures import FAILURES, sink_error
-from gatemeter.sinks.reports.audit import query_rows
 from gatemeter.sinks.reports.money import pico_of
+from gatemeter.sinks.rows import query_rows
 
 SLICE_ROWS: Final = 2_500_000
 QUANTITIES: Final = (*BUCKETS, *METERS)
@@ -213,10 +212,6 @@ GROUP BY hour_us, policy_id, gateway_id, tenant_id, app_id, currency
 """
 
 
-def read(client: Client, query: str, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def read(client: Client, query: str, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of one slice. Raises `SinkUnavailable`, `SinkRefused`."""
-    try:
-        result = client.query(query, dict(asked), settings=_SETTINGS)
-    except FAILURES as error:
-        raise sink_error("read what gateways metered", error) from error
-    yield from result.named_results()
+    return query_rows(client, "read what gateways metered", query, asked, _SETTINGS)

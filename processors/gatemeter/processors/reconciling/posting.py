@@ -26,8 +26,8 @@ from gatemeter.processors.pricing.components import UNALLOCATED
 from gatemeter.processors.reconciling import causes
 from gatemeter.processors.reconciling.kept import KeptFinding, KeptRun
 from gatemeter.processors.reconciling.settings import ReconcileError
-from gatemeter.sinks.reports.audit import query_rows
 from gatemeter.sinks.reports.dividing import divide
+from gatemeter.sinks.rows import query_rows
 from gatemeter.sinks.terms.months import month_of
 
 Bearer = tuple[str, ...]

@@ -18,8 +18,8 @@ from gatemeter.processors.metadata.views import RateCard, RateTier, build_view
 from gatemeter.processors.pricing.components import tier_of
 from gatemeter.schemas.codec import Decoded
 from gatemeter.schemas.tables import BUCKETS, METERS
-from gatemeter.sinks.reports.audit import query_rows
 from gatemeter.sinks.reports.dividing import divide
+from gatemeter.sinks.rows import query_rows
 
 REQUEST: Final = "request"
 _BOUGHT: Final = (*BUCKETS, *METERS)

@@ -25,7 +25,7 @@ from gatemeter.processors.reconciling.metered import Span, decision_groups, twic
 from gatemeter.processors.reconciling.prices import Prices, published_prices
 from gatemeter.processors.reconciling.settings import ReconcileError, Settings, calendar_of
 from gatemeter.processors.reconciling.sides import Finding, Key, Sides
-from gatemeter.sinks.reports.audit import query_rows
+from gatemeter.sinks.rows import query_rows
 from gatemeter.sinks.terms.months import Month, month_of
 from gatemeter.sinks.terms.published import exchange
 

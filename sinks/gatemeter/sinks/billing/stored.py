@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
-from gatemeter.sinks.reports.audit import query_rows
+from gatemeter.sinks.rows import query_rows
 
 Row = dict[str, Any]
 

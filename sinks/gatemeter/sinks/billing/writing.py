@@ -13,7 +13,7 @@ from gatemeter.sinks.arrow import PICO
 from gatemeter.sinks.billing.importing import Identity, Outcome
 from gatemeter.sinks.billing.lines import BillingLine, Rejected
 from gatemeter.sinks.failures import FAILURES, sink_error
-from gatemeter.sinks.reports.audit import query_rows
+from gatemeter.sinks.rows import query_rows
 
 _TEXT: Final = pa.large_string()
 _TIME: Final = pa.timestamp("us", "UTC")

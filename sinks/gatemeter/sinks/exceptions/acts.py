@@ -7,7 +7,7 @@ from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
-from gatemeter.sinks.failures import FAILURES, sink_error
+from gatemeter.sinks.rows import insert_rows, query_rows
 
 ACTS: Final = ("acknowledge", "resolve", "reopen", "assign")
 LONGEST: Final = 1_000
@@ -31,13 +31,11 @@ def act_on(
         raise ActRefused(f"act: must be one of {', '.join(ACTS)}, got {act!r}")
     _check("by", who)
     _check(*(("owner", owner) if act == "assign" else ("reason", reason)))
-    try:
-        if client.query(_EXISTS, {"id": exception_id}).result_rows == [(0,)]:
-            raise ActRefused(f"there is no exception {exception_id!r}: gatemeter exceptions list shows their ids")
-        row = [exception_id, at, act, who, reason, owner]
-        client.insert("exception_acts", [row], column_names=list(_COLUMNS), settings={"async_insert": 0})
-    except FAILURES as error:
-        raise sink_error(f"{act} exception {exception_id}", error) from error
+    doing = f"{act} exception {exception_id}"
+    (known,) = query_rows(client, doing, _EXISTS, {"id": exception_id})
+    if not any(known.values()):
+        raise ActRefused(f"there is no exception {exception_id!r}: gatemeter exceptions list shows their ids")
+    insert_rows(client, "exception_acts", _COLUMNS, [(exception_id, at, act, who, reason, owner)], doing)
 
 
 def _check(name: str, text: str) -> None:

@@ -14,7 +14,7 @@ from gatemeter.sinks.exceptions.hours import write_baseline, write_hours
 from gatemeter.sinks.exceptions.kinds import Finding
 from gatemeter.sinks.exceptions.look import Detector, Look
 from gatemeter.sinks.exceptions.thresholds import Thresholds
-from gatemeter.sinks.failures import FAILURES, sink_error
+from gatemeter.sinks.rows import insert_rows, query_rows
 from gatemeter.sinks.terms.months import moment_of
 
 DETECTORS: Final[tuple[Detector, ...]] = (
@@ -83,20 +83,17 @@ def _write(
 ) -> None:
     """Writes what is new or has changed; ids of both go to `told`."""
     new, changed = told
-    try:
-        known = {row["exception_id"]: row for row in client.query(_KNOWN, {"day": day}).named_results()}
-        rows = []
-        for finding in found:
-            row = _row(finding, owners)
-            before = known.get(row["exception_id"])
-            if before is not None and all(_plain(before[name]) == _plain(row[name]) for name in _COLUMNS[:-1]):
-                continue
-            (new if before is None else changed).append(row["exception_id"])
-            rows.append([*(row[name] for name in _COLUMNS[:-1]), now])
-        if rows:
-            client.insert("found_exceptions", rows, column_names=list(_COLUMNS), settings={"async_insert": 0})
-    except FAILURES as error:
-        raise sink_error(f"write the exceptions of {day}", error) from error
+    doing = f"write the exceptions of {day}"
+    known = {row["exception_id"]: row for row in query_rows(client, doing, _KNOWN, {"day": day})}
+    rows = []
+    for finding in found:
+        row = _row(finding, owners)
+        before = known.get(row["exception_id"])
+        if before is not None and all(_plain(before[name]) == _plain(row[name]) for name in _COLUMNS[:-1]):
+            continue
+        (new if before is None else changed).append(row["exception_id"])
+        rows.append([*(row[name] for name in _COLUMNS[:-1]), now])
+    insert_rows(client, "found_exceptions", _COLUMNS, rows, doing)
 
 
 def _row(finding: Finding, owners: Mapping[tuple[str, str, str], str]) -> dict[str, Any]:
@@ -125,7 +122,5 @@ def _owner(finding: Finding, owners: Mapping[tuple[str, str, str], str]) -> str:
 
 
 def _owners(client: Client) -> dict[tuple[str, str, str], str]:
-    try:
-        return {(kind, name, tenant): owner for kind, name, tenant, owner in client.query(_OWNERS).result_rows}
-    except FAILURES as error:
-        raise sink_error("read who owns what", error) from error
+    rows = query_rows(client, "read who owns what", _OWNERS)
+    return {(row["identity_kind"], row["identity_id"], row["tenant_id"]): row["owner"] for row in rows}

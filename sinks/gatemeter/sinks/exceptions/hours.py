@@ -10,6 +10,7 @@ from clickhouse_connect.driver.client import Client
 from gatemeter.sinks.exceptions.look import FACTS, MEMORY
 from gatemeter.sinks.exceptions.thresholds import BASELINE_DAYS
 from gatemeter.sinks.failures import FAILURES, sink_error
+from gatemeter.sinks.rows import insert_rows
 
 SETTLED: Final = timedelta(hours=6)
 """A day that was written less than this after its end is written again: late facts still reached it."""
@@ -83,14 +84,14 @@ def write_baseline(client: Client, day: date, now: datetime) -> None:
 
 def _write(client: Client, day: date, days: list[date], used: list[date], now: datetime) -> None:
     """Writes the hours of the days that have facts, one day at a time, then which days are written."""
+    doing = f"write the hours for {day}"
     try:
         for each in used:
             bounds = {"since": _start(each), "until": _start(each) + _ONE, "made_at": now}
             client.command(_WRITE, bounds, settings=MEMORY)
-        rows = [[each, now] for each in days]
-        client.insert("exception_days", rows, column_names=["day", "made_at"], settings={"async_insert": 0})
     except FAILURES as error:
-        raise sink_error(f"write the hours for {day}", error) from error
+        raise sink_error(doing, error) from error
+    insert_rows(client, "exception_days", ("day", "made_at"), [(each, now) for each in days], doing)
 
 
 def _us(at: datetime) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.sinks.exceptions.kinds import SEVERITIES, STATES
-from gatemeter.sinks.failures import FAILURES, sink_error
+from gatemeter.sinks.rows import query_rows
 
 COLUMNS: Final = (
     *("exception_id", "kind", "severity", "state", "state_reason", "tenant_id", "app_id", "workload_id"),
@@ -69,20 +69,14 @@ def exceptions(client: Client, wanted: Wanted, limit: int) -> list[dict[str, Any
     """Rows of `exception_list`, the most severe and the latest first. Raises `SinkUnavailable`, `SinkRefused`."""
     where = " AND ".join(wanted.conditions) or "1"
     query = f"SELECT {', '.join(COLUMNS)} FROM exception_list WHERE {where} ORDER BY {_ORDER} LIMIT {{most:UInt32}}"
-    try:
-        return list(client.query(query, wanted.parameters | {"most": limit}).named_results())
-    except FAILURES as error:
-        raise sink_error("list exceptions", error) from error
+    return query_rows(client, "list exceptions", query, wanted.parameters | {"most": limit})
 
 
 def exception(client: Client, exception_id: str) -> tuple[dict[str, Any], Sequence[Mapping[str, Any]]] | None:
     """One exception and its acts in order; None where there is none. Raises `SinkUnavailable`, `SinkRefused`."""
     query = f"SELECT {', '.join(COLUMNS)} FROM exception_list WHERE exception_id = {{id:String}}"
-    try:
-        rows = list(client.query(query, {"id": exception_id}).named_results())
-        acts = list(client.query(_ACTS, {"id": exception_id}).named_results())
-    except FAILURES as error:
-        raise sink_error(f"read exception {exception_id}", error) from error
+    doing, asked = f"read exception {exception_id}", {"id": exception_id}
+    rows, acts = (query_rows(client, doing, each, asked) for each in (query, _ACTS))
     return (rows[0], acts) if rows else None
 
 

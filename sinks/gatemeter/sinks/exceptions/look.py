@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 
 from gatemeter.sinks.exceptions.kinds import EVIDENCE, Finding
 from gatemeter.sinks.exceptions.thresholds import BASELINE_DAYS, Thresholds
-from gatemeter.sinks.failures import FAILURES, sink_error
+from gatemeter.sinks.rows import query_rows
 
 MOST: Final = 1_000
 """So many exceptions of a kind are kept of a day, those with the most requests."""
@@ -64,11 +64,7 @@ class Look:
 
     def rows(self, query: str, **more: Any) -> list[dict[str, Any]]:
         """The rows of a query by name."""
-        try:
-            found = self.client.query(query, self.parameters | more, settings=MEMORY)
-        except FAILURES as error:
-            raise sink_error(f"look for exceptions of {self.day}", error) from error
-        return list(found.named_results())
+        return query_rows(self.client, f"look for exceptions of {self.day}", query, self.parameters | more, MEMORY)
 
     def findings(self, kind: str, query: str, **more: Any) -> Iterator[Finding]:
         """The rows of a query of a detector; what it does not select of the subject is ''. `kind` '': it selects it."""

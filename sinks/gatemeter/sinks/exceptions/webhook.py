@@ -18,7 +18,7 @@ from clickhouse_connect.driver.client import Client
 
 from gatemeter.sinks.exceptions.endpoint import Webhook
 from gatemeter.sinks.exceptions.listing import COLUMNS, plain
-from gatemeter.sinks.failures import FAILURES, sink_error
+from gatemeter.sinks.rows import insert_rows, query_rows
 
 RECENT: Final = timedelta(days=3)
 """Exceptions that were last seen earlier are not told any more: a new webhook does not get years of them."""
@@ -51,10 +51,7 @@ def tell(client: Client, webhook: Webhook, now: datetime, *, sleep: Callable[[fl
     Raises `SinkUnavailable`, `SinkRefused`; a webhook that fails raises nothing.
     """
     asked = {"webhook": webhook.digest, "since": now - RECENT}
-    try:
-        pending = list(client.query(_PENDING, asked).named_results())
-    except FAILURES as error:
-        raise sink_error("read what the webhook was not told", error) from error
+    pending = query_rows(client, "read what the webhook was not told", _PENDING, asked)
     pool = urllib3.PoolManager(timeout=TIMEOUT, retries=False)
     taken = 0
     try:
@@ -92,8 +89,5 @@ def _post(
 
 
 def _note(client: Client, webhook: Webhook, exception_id: str, status: int) -> None:
-    row = [webhook.digest, exception_id, datetime.now(UTC), status]
-    try:
-        client.insert("exception_notices", [row], column_names=list(_NOTICE), settings={"async_insert": 0})
-    except FAILURES as error:
-        raise sink_error("note what the webhook was told", error) from error
+    row = (webhook.digest, exception_id, datetime.now(UTC), status)
+    insert_rows(client, "exception_notices", _NOTICE, [row], "note what the webhook was told")

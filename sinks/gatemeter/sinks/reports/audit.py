@@ -14,9 +14,6 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from clickhouse_connect.driver.client import Client
-
-from gatemeter.sinks.failures import FAILURES, sink_error
 from gatemeter.sinks.port import SinkError
 
 LOOKS: Final = 5
@@ -146,16 +143,6 @@ def _settled(check: Check, looks: int, pause: timedelta) -> list[Finding]:
 
 def _wrong_scopes(findings: Iterable[Finding]) -> set[str]:
     return {found.scope for found in findings if found.result is Result.WRONG}
-
-
-def query_rows(
-    client: Client, doing: str, query: str, parameters: Mapping[str, Any] | None = None
-) -> list[dict[str, Any]]:
-    """Rows by column name. Raises `SinkUnavailable`, `SinkRefused`."""
-    try:
-        return [dict(row) for row in client.query(query, dict(parameters or {})).named_results()]
-    except FAILURES as error:
-        raise sink_error(doing, error) from error
 
 
 def listed(things: Sequence[Any]) -> list[Any]:

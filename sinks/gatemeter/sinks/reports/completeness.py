@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
-from gatemeter.sinks.reports.audit import Finding, listed, note, ok, query_rows, wrong
+from gatemeter.sinks.reports.audit import Finding, listed, note, ok, wrong
+from gatemeter.sinks.rows import query_rows
 
 CHECK: Final = "completeness"
 HEARD_WITHIN: Final = timedelta(minutes=2)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.schemas.claims import Claims, claims_of
-from gatemeter.sinks.reports.audit import query_rows
+from gatemeter.sinks.rows import query_rows
 
 STATES: Final = ("open", "admitted", "discarded", "refused_again")
 WHOLE: Final = -1

@@ -13,8 +13,8 @@ from typing import Any, Final
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.schemas.tables import TABLES
-from gatemeter.sinks.reports.audit import query_rows
 from gatemeter.sinks.reports.money import pico_of
+from gatemeter.sinks.rows import query_rows
 
 Row = dict[str, Any]
 Key = tuple[str, str]

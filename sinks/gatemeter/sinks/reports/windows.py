@@ -13,7 +13,8 @@ from typing import Any, Final
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.schemas.tables import INPUT_BUCKETS, OUTPUT_BUCKETS
-from gatemeter.sinks.reports.audit import Finding, listed, ok, query_rows, wrong
+from gatemeter.sinks.reports.audit import Finding, listed, ok, wrong
+from gatemeter.sinks.rows import query_rows
 
 CHECK: Final = "windows"
 _GROUP: Final = ("topic", "partition", "gateway_id", "window_start")

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
-from gatemeter.sinks.failures import FAILURES, sink_error
 from gatemeter.sinks.reports.money import number, pico_of
+from gatemeter.sinks.rows import query_rows
 from gatemeter.sinks.statements.lines import SETTINGS, BilledLine, asked
 from gatemeter.sinks.terms.months import Month
 
@@ -188,17 +188,13 @@ def token_prices(
     }
 
 
-def exceptions(client: Client, tenant: str, month: Month) -> list[Mapping[str, Any]] | None:
-    """Rows of `exception_list` that were seen in the month; None where the database has no such view."""
-    if not _exists(client, "exception_list"):
-        return None
+def exceptions(client: Client, tenant: str, month: Month) -> list[Mapping[str, Any]]:
+    """Rows of `exception_list` that were seen in the month. Raises `SinkUnavailable`, `SinkRefused`."""
     return _rows(client, "read exceptions", _EXCEPTIONS, {**asked(tenant, month), "most": MOST_EXCEPTIONS})
 
 
-def reconciliation(client: Client, lines: Sequence[BilledLine], month: Month) -> list[Mapping[str, Any]] | None:
-    """Runs of the providers that the lines are of; None where the database has no such view."""
-    if not _exists(client, "reconciliation_status"):
-        return None
+def reconciliation(client: Client, lines: Sequence[BilledLine], month: Month) -> list[Mapping[str, Any]]:
+    """Runs of the providers that the lines are of. Raises `SinkUnavailable`, `SinkRefused`."""
     providers = sorted({line.provider for line in lines if line.provider})
     return _rows(client, "read reconciliations", _RECONCILED, {"period": month.period, "providers": providers})
 
@@ -214,14 +210,5 @@ def shares_costs(client: Client, month: Month) -> bool:
     return bool(row["rules"])
 
 
-def _exists(client: Client, view: str) -> bool:
-    query = "SELECT count() AS there FROM system.tables WHERE database = currentDatabase() AND name = {view:String}"
-    (row,) = _rows(client, f"look for {view}", query, {"view": view})
-    return bool(row["there"])
-
-
 def _rows(client: Client, doing: str, query: str, parameters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    try:
-        return list(client.query(query, dict(parameters), settings=SETTINGS).named_results())
-    except FAILURES as error:
-        raise sink_error(doing, error) from error
+    return list(query_rows(client, doing, query, parameters, SETTINGS))

@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
-from gatemeter.sinks.failures import FAILURES, sink_error
-from gatemeter.sinks.reports.audit import query_rows
+from gatemeter.sinks.rows import insert_rows, query_rows
 from gatemeter.sinks.terms.months import moment_of, utc_text
 
 OPEN: Final = "open"
@@ -171,7 +170,4 @@ def _still_open(client: Client, dispute_id: str) -> dict[str, Any]:
 def _insert(client: Client, table: str, columns: tuple[str, ...], row: tuple[Any, ...]) -> None:
     """One row, in the body of the request: evidence is long. Times are given in microseconds."""
     data = [moment_of(value) if name.endswith("_at") else value for name, value in zip(columns, row, strict=True)]
-    try:
-        client.insert(table, [data], column_names=columns)
-    except FAILURES as error:
-        raise sink_error(f"write {table}", error) from error
+    insert_rows(client, table, columns, [data], f"write {table}")

@@ -93,7 +93,7 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """All of a tenant's month. `exceptions` and `reconciliation` None: the database has no such view."""
+    """All of a tenant's month."""
 
     tenant: beside.Tenant
     state: PeriodState
@@ -101,8 +101,8 @@ class Statement:
     sections: Sequence[Section]
     adjustments: Sequence[beside.Adjustment]
     prices: Sequence[beside.PriceSource]
-    exceptions: Sequence[Mapping[str, Any]] | None
-    reconciliation: Sequence[Mapping[str, Any]] | None
+    exceptions: Sequence[Mapping[str, Any]]
+    reconciliation: Sequence[Mapping[str, Any]]
     disputes: Sequence[Mapping[str, Any]]
     allocation: Allocation | None
 
