@@ -14,9 +14,9 @@ def mutate(client: Client, table: str, change: str, parameters: Mapping[str, Any
     """`ALTER TABLE table change`; returns when no part of the table is as it was before.
 
     A table that has been idle for long looks for work rarely, and may not see a mutation that comes while it looks:
-    `mutations_sync` then waits for minutes. So it is asked to look again.
+    `mutations_sync`, which is on by default, then waits for minutes. So it is asked to look again.
     """
-    client.command(f"ALTER TABLE {table} {change}", parameters)
+    client.command(f"ALTER TABLE {table} {change}", parameters, settings={"mutations_sync": 0})
     unfinished = (
         "SELECT latest_fail_reason FROM system.mutations"
         " WHERE database = currentDatabase() AND table = {table:String} AND NOT is_done"

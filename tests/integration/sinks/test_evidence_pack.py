@@ -29,6 +29,7 @@ from gatemeter.sinks.evidence_pack.controls import load_controls
 from gatemeter.sinks.evidence_pack.index import CLAIM
 from support.clickhouse import ClickHouse
 from support.facts import HOUR_US, NOON_US, blank_row, checkpoint, decision, fact
+from support.mutations import mutate
 from support.sealing import Hours
 from support.seals import SEALER
 
@@ -288,7 +289,7 @@ def test_a_seal_that_was_changed_is_wrong_in_the_chain(
     rows = world.client.query_arrow("SELECT * FROM seals ORDER BY number", use_strings=False)
     with closing(connect(settings)) as client:
         client.insert_arrow("seals", rows)
-        client.command("ALTER TABLE seals UPDATE leaves = leaves + 1 WHERE number = 1 SETTINGS mutations_sync = 1")
+        mutate(client, "seals", "UPDATE leaves = leaves + 1 WHERE number = 1")
         changed = World(settings, client, world.folder)
         result = changed.run("--period=2026-03", "--json", f"--sealers={world.folder}/sealers.json")
     clickhouse.drop(settings)

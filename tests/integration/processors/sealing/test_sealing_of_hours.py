@@ -408,7 +408,7 @@ def test_a_topic_that_was_cut_or_made_anew_stops_sealing(hours: Hours) -> None:
     with pytest.raises(SealStopped, match=r"ClickHouse holds seal 1, gatemeter\.seals ends at 0"):
         hours.seal()
     hours.topic.records = [record(0, "Seal", seal_datum(0), SEALER), kept[1]]
-    hours.client.command("DELETE FROM seals WHERE number = 1")
+    mutate(hours.client, "seals", "DELETE WHERE number = 1")
     with pytest.raises(
         SealStopped, match=r"seal 0 is .* in ClickHouse and .* in gatemeter\.seals: run gatemeter audit"
     ):
@@ -426,7 +426,7 @@ def test_a_ledger_line_without_facts_stops_sealing(hours: Hours) -> None:
     hours.usage(fact("r", 1), fact("r", 2))
     hours.over(0)
     hours.seal()
-    hours.client.command("DELETE FROM usage_facts WHERE attempt = 2")
+    mutate(hours.client, "usage_facts", "DELETE WHERE attempt = 2")
     hours.usage(fact("r", 3, posted=1, used=0))
     hours.over(1)
     with pytest.raises(SealStopped, match=r"of usage 'r' .* has no row in the facts any more"):
