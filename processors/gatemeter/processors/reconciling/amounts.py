@@ -1,12 +1,10 @@
 """From differences of quantity to money: every key's variance becomes findings that add up to it exactly.
 
 A variance is what the provider bills beyond the gateway's cost. It has a part for each part of the quantity, at the
-provider's
-price of one unit, and the rest is a matter of price. Where the rest is no more than the provider's rounding, the
-gateway's own
-price values the quantities and the rest is rounding: 1,000,000 tokens at 2.50 a million, billed as 2.50, has none;
-billed
-as 2.51 by a provider that rounds to cents, 0.01 of a price difference, since a line is off by half a cent at most.
+provider's price of one unit, and the rest is a matter of price. Where the rest is no more than the provider's rounding,
+the gateway's own price values the quantities and the rest is rounding: 1,000,000 tokens at 2.50 a million, billed as
+2.50, has none; billed as 2.51 by a provider that rounds to cents, 0.01 of a price difference, since a line is off by
+half a cent at most.
 """
 
 from __future__ import annotations
@@ -132,7 +130,7 @@ class _Findings:
         for part, amount in zip(parts, amounts, strict=True):
             evidence = part.evidence
             if part.cause == "unmetered":
-                evidence = {**evidence, "billed_to": self._payers(priced.key)}
+                evidence = {"billed_to": self._payers(priced.key), **evidence}
             yield self._finding(priced.key, part.cause, amount, part.quantity, evidence)
         if left:
             yield self._of_price(priced, left, rounded=rounded)

@@ -77,13 +77,15 @@ class Comparison:
     def _bill(self, line: BilledLine, is_counted: bool) -> None:
         invoiced = self.sides.invoiced.setdefault(self._key_of_line(line), Invoiced())
         # An account's usage report counts what its cost report sells: quantities of both are one quantity.
-        if line.quantity is not None and (line.names["content"] != "cost" or not is_counted):
-            invoiced.quantity = (invoiced.quantity or Decimal(0)) + line.quantity
+        counts = line.quantity is not None and (line.names["content"] != "cost" or not is_counted)
+        quantity = (line.quantity or Decimal(0)) if counts else Decimal(0)
+        if counts:
+            invoiced.quantity = (invoiced.quantity or Decimal(0)) + quantity
         if line.amount is not None:
             invoiced.cost = (invoiced.cost or 0) + line.amount
             invoiced.lines += line.lines
         payer = "/".join(line.names[name] or "-" for name in PAYER)
-        invoiced.payers[payer] = invoiced.payers.get(payer, Decimal(0)) + (line.quantity or Decimal(0))
+        invoiced.payers[payer] = invoiced.payers.get(payer, Decimal(0)) + quantity
 
     def _model_of(self, line: BilledLine) -> str:
         return renamed(line.names["model"], self._settings.models)

@@ -1,17 +1,17 @@
 """Where quantities differ: which part of each difference has which cause.
 
-A difference is what the provider counts beyond the gateway. The rules run in the order of `RULES`; each takes its
-part of
-what is left, and what no rule takes is unmetered use (more) or a missing provider line (less). A rule takes a part only
-where the records of that very key carry it: a stolen key is never explained away by a cancelled stream somewhere else.
+A difference is what the provider counts beyond the gateway. The rules run in the order of `RULES`; each takes its part
+of what is left, and what no rule takes is unmetered use (more) or a missing provider line (less). A rule takes a part
+only where the records of that very key carry it: a stolen key is never explained away by a cancelled stream elsewhere.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
@@ -107,7 +107,8 @@ def _time_zone(sides: Sides, differences: Differences, _: Tolerances) -> None:
         scopes[key.scope].append(key)
     hours = _Hours(sides)
     for keys in scopes.values():
-        shift = _shift(hours, differences, keys)
+        billed = [key for key in keys if key in sides.invoiced and sides.invoiced[key].lines]
+        shift = _shift(hours, differences, billed)
         if shift is None:
             continue
         for key in keys:
@@ -118,7 +119,7 @@ def _time_zone(sides: Sides, differences: Differences, _: Tolerances) -> None:
 
 def _shift(hours: _Hours, differences: Differences, keys: list[Key]) -> int | None:
     """The shift in hours that makes most of the differences exactly; None where none makes two of them, and half of
-    what it says of all keys."""
+    what it says of all keys. `keys`: those with a line; that a day is not billed at all does not tell where it went."""
     left = {key: differences.left[key] for key in keys if key in differences.left}
     best: tuple[int, int] | None = None
     for shift in sorted(range(-_MAX_SHIFT_HOURS, _MAX_SHIFT_HOURS + 1), key=lambda hour: (abs(hour), hour)):
@@ -178,6 +179,24 @@ def _still_to_come(sides: Sides, differences: Differences, key: Key) -> None:
         differences.take(key, "late_usage", differences.left[key], export_ends=key.day.isoformat())
 
 
+def _keys_of_others(sides: Sides, differences: Differences, _: Tolerances) -> None:
+    """A key of the provider all of whose use is beyond what gateways metered, each time that it was billed, is none of
+    theirs: failed attempts of others do not explain it. Never the only one that is billed in its scope."""
+    used: dict[tuple[str, str], dict[Key, Decimal]] = defaultdict(dict)
+    for key in sides.all_keys():
+        payers = sides.invoiced[key].payers if key in sides.invoiced else {}
+        for payer, quantity in payers.items():
+            if quantity > 0:
+                used[key.scope, payer][key] = quantity
+    billed = Counter(scope for scope, _ in used)
+    for (scope, payer), quantities in sorted(used.items(), key=lambda each: (-sum(each[1].values()), each[0])):
+        beyond = all(differences.left.get(key, Fraction(0)) >= quantity for key, quantity in quantities.items())
+        if not beyond or billed[scope] == 1:
+            continue
+        for key, quantity in quantities.items():
+            differences.take(key, "unmetered", Fraction(quantity), billed_to=[f"{payer} {quantity.normalize():f}"])
+
+
 def _estimated(sides: Sides, differences: Differences, tolerances: Tolerances) -> None:
     """Our estimates are off by no more than the settings allow."""
     for key, quantity in list(differences.left.items()):
@@ -229,6 +248,7 @@ RULES: Final[Iterable[Rule]] = (
     _time_zone,
     _other_tier,
     _later,
+    _keys_of_others,
     _estimated,
     _unknown_attempts,
     _the_rest,

@@ -27,10 +27,44 @@ def test_sides_that_agree_have_no_finding() -> None:
 
 def test_what_no_gateway_saw_is_unmetered_and_says_who_is_billed() -> None:
     sides = both(key(), key(2))
-    sides.invoiced[key(2)] = invoiced(1_400, payers={"org/p/key_a": Decimal(400), "org/p/key_b": Decimal(1_000)})
+    sides.invoiced[key(2)] = invoiced(1_300, payers={"org/p/key_a": Decimal(400), "org/p/key_b": Decimal(900)})
     [finding] = findings(sides, Tolerances())
-    assert (finding.cause, finding.amount, finding.quantity) == ("unmetered", 400 * PRICES[INPUT], 400)
-    assert finding.evidence == {"billed_to": ["org/p/key_b 1000", "org/p/key_a 400"]}
+    assert (finding.cause, finding.amount, finding.quantity) == ("unmetered", 300 * PRICES[INPUT], 300)
+    assert finding.evidence == {"billed_to": ["org/p/key_b 900", "org/p/key_a 400"]}
+
+
+def test_a_key_whose_every_use_is_beyond_what_was_metered_is_not_hidden_by_failed_attempts() -> None:
+    sides = both(key(), key(2))
+    for each, stolen, retried in ((key(), 40, 0), (key(2), 60, 5)):
+        payers = {"org/p/ours": Decimal(1_000 + retried), "org/p/lost": Decimal(stolen)}
+        sides.invoiced[each] = invoiced(1_000 + retried + stolen, payers=payers)
+        around(sides, each, retried=90, largest={"input": 500})
+    said = findings(sides, Tolerances())
+    assert [(each.cause, each.key, each.quantity) for each in said] == [
+        ("unmetered", key(), 40),
+        ("unmetered", key(2), 60),
+        ("retries_charged", key(2), 5),
+    ]
+    assert said[0].evidence == {"billed_to": ["org/p/lost 40"]}
+    assert sum(each.amount for each in said) == 105 * PRICES[INPUT]
+
+
+def test_a_key_that_was_metered_once_is_not_blamed_for_what_failed_attempts_were_billed() -> None:
+    sides = both(key(), key(2))
+    for each in (key(), key(2)):
+        payers = {"org/p/ours": Decimal(940), "org/p/second": Decimal(60)}
+        sides.invoiced[each] = invoiced(1_000, payers=payers)
+    sides.invoiced[key(2)] = invoiced(1_070, payers={"org/p/ours": Decimal(1_010), "org/p/second": Decimal(60)})
+    around(sides, key(2), retried=2, largest={"input": 50})
+    assert found(sides) == [("retries_charged", key(2), 70 * PRICES[INPUT])]
+
+
+def test_the_only_key_of_a_scope_may_have_been_billed_for_failed_attempts_alone() -> None:
+    sides = both(key())
+    del sides.metered[key()]
+    sides.invoiced[key()] = invoiced(80, cost=80 * PRICES[INPUT], payers={"org/p/ours": Decimal(80)})
+    around(sides, key(), retried=2, largest={"input": 50})
+    assert found(sides) == [("retries_charged", key(), 80 * PRICES[INPUT])]
 
 
 def test_a_model_that_no_gateway_ever_saw_is_unmetered_at_the_invoice_s_price() -> None:
@@ -180,6 +214,15 @@ def test_a_provider_whose_day_begins_later_moves_the_hours_near_midnight() -> No
     assert {cause for cause, _, _ in said} == {"time_zone_edge"}
     assert len(said) == 62
     assert said[0][2] == 7 * PRICES[INPUT]
+
+
+def test_late_hours_that_nobody_billed_are_no_time_zone() -> None:
+    keys = (key(), key(token_type=OUTPUT), key(model="o3"))
+    sides = both(*keys, key(20))
+    for each in keys:
+        sides.metered[each].by_hour = {22: 400, 23: 600}
+        del sides.invoiced[each]
+    assert {(cause, amount < 0) for cause, _, amount in found(sides)} == {("missing_provider_line", True)}
 
 
 def test_use_that_is_billed_two_days_later_is_late_on_both_days() -> None:
