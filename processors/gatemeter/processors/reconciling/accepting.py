@@ -11,9 +11,10 @@ from typing import Final
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.processors.corrections.rows import CorrectionRow
-from gatemeter.processors.reconciling.kept import KEEPING, KeptRun, billed_models, kept_findings
+from gatemeter.processors.reconciling.kept import KEEPING, KeptRun, billed_models, kept_findings, kept_runs
 from gatemeter.processors.reconciling.posting import postings, taken_back
 from gatemeter.processors.reconciling.running import span_of
+from gatemeter.processors.reconciling.settings import ReconcileError
 from gatemeter.processors.reconciling.using import uses
 from gatemeter.sinks.reports.money import text_of
 from gatemeter.sinks.rows import insert_rows
@@ -37,6 +38,7 @@ def entries_of(client: Client, run: KeptRun, correction_run: str, reason: str) -
 
     Raises `ReconcileError`, `CorrectionError`, `SinkUnavailable`, `SinkRefused`.
     """
+    _refuse_overlap(client, run)
     span = span_of(run.provider, run.period, run.workload_class, run.settings)
     used = uses(client, span, run.settings, billed_models(client, run.run_id), run.currency)
     rows = postings(run, kept_findings(client, run.run_id), used, correction_run, reason)
@@ -49,6 +51,18 @@ def entries_of(client: Client, run: KeptRun, correction_run: str, reason: str) -
         amounts[earlier][1] += 1
         rows.append(row)
     return Entries(correction_run, tuple(rows), {name: (each[0], each[1]) for name, each in amounts.items()})
+
+
+def _refuse_overlap(client: Client, run: KeptRun) -> None:
+    """A run of all jobs has what runs of one class have: were both accepted, amounts would be posted twice."""
+    for other in kept_runs(client, run.provider, run.period):
+        same_amounts = "" in (other.workload_class, run.workload_class) and other.workload_class != run.workload_class
+        if other.state == "accepted" and same_amounts:
+            accepted = f"{other.workload_class or 'all'} jobs"
+            raise ReconcileError(
+                f"run {other.run_id} of {accepted} is accepted, and a run of {run.workload_class or 'all'} jobs has "
+                f"amounts of it: a later run of {accepted} takes its place"
+            )
 
 
 def keep_posting(client: Client, run: KeptRun, entries: Entries, accepted_by: str, reason: str, at: datetime) -> None:

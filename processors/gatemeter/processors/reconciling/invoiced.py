@@ -20,10 +20,11 @@ from gatemeter.sinks.rows import query_rows
 from gatemeter.sinks.terms.dated import half_even
 
 USAGE: Final = "usage"
+# A line without a class is realtime's, also one that no use stands behind: tax is in one run of a month, never in two.
 _ORDINARY_CLASS: Final = "if(workload_class = '', 'realtime', workload_class)"
 _ASKED: Final = f"""
     WHERE provider = {{provider:String}} AND billing_day >= {{from:Date}} AND billing_day < {{to:Date}}
-        AND ({{class:String}} = '' OR {_ORDINARY_CLASS} = {{class:String}} OR charge_category != '{USAGE}')"""
+        AND ({{class:String}} = '' OR {_ORDINARY_CLASS} = {{class:String}})"""
 _DIMENSIONS: Final = (
     *(
         "billing_day",
@@ -66,6 +67,9 @@ GROUP BY billing_day
 _DECIMALS: Final = f"""
 SELECT max(length(trimRight(splitByChar('.', concat(toString(l.amount), '.'))[2]))) AS decimals
 FROM billing_lines_in_force AS l {_ASKED} AND charge_category = '{USAGE}' AND l.amount IS NOT NULL
+"""
+_CALENDARS: Final = f"""
+SELECT DISTINCT calendar FROM billing_lines_in_force AS l {_ASKED} AND calendar != '' ORDER BY calendar
 """
 UNITS: Final = {
     **dict.fromkeys(("1k tokens", "1000 tokens", "thousand tokens"), 1_000),
@@ -149,6 +153,12 @@ def covered(client: Client, days: Days) -> Covered:
     return Covered(
         frozenset(row["billing_day"] for row in rows), tuple(sorted(imports)), any(r["has_cost"] for r in rows)
     )
+
+
+def calendars(client: Client, days: Days) -> list[str]:
+    """The time zones whose days the lines are of. Raises `SinkUnavailable`, `SinkRefused`."""
+    rows = query_rows(client, "read which days lines are of", _CALENDARS, days.asked)
+    return [str(row["calendar"]) for row in rows]
 
 
 def rounded_to(client: Client, days: Days) -> int:

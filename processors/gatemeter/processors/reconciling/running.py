@@ -20,7 +20,15 @@ from clickhouse_connect.driver.client import Client
 from gatemeter.processors.reconciling.amounts import findings
 from gatemeter.processors.reconciling.comparing import Comparison
 from gatemeter.processors.reconciling.grain import Grain
-from gatemeter.processors.reconciling.invoiced import Covered, Days, billed_lines, covered, repeated_lines, rounded_to
+from gatemeter.processors.reconciling.invoiced import (
+    Covered,
+    Days,
+    billed_lines,
+    calendars,
+    covered,
+    repeated_lines,
+    rounded_to,
+)
 from gatemeter.processors.reconciling.metered import Span, decision_groups, twice_metered, usage_groups
 from gatemeter.processors.reconciling.prices import Prices, published_prices
 from gatemeter.processors.reconciling.settings import ReconcileError, Settings, calendar_of
@@ -117,6 +125,7 @@ def reconcile(client: Client, wanted: Wanted, settings: Settings, at: datetime) 
             f"no billing import speaks of {wanted.provider!r} in {wanted.period}: "
             "gatemeter billing import FILE --format …"
         )
+    _check_calendars(calendars(client, days), wanted, settings)
     prices = published_prices(client)
     span = Span(wanted.provider, _us(days.first, calendar), _us(days.end, calendar), wanted.workload_class)
     currency = _currency(client, span, days, wanted)
@@ -140,6 +149,18 @@ def reconcile(client: Client, wanted: Wanted, settings: Settings, at: datetime) 
         span_of(wanted.provider, wanted.period, wanted.workload_class, settings),
         tuple(sorted(found, key=_order)),
     )
+
+
+def _check_calendars(told: Iterable[str], wanted: Wanted, settings: Settings) -> None:
+    """The days of the bill must be those that facts are counted by. Raises `ReconcileError`."""
+    month, ours = month_of(wanted.period), calendar_of(settings.calendar)
+    noons = [datetime(day.year, day.month, day.day, 12) for day in _each(month.first, month.next().first)]
+    for name in told:
+        if any(calendar_of(name).utcoffset(noon) != ours.utcoffset(noon) for noon in noons):
+            raise ReconcileError(
+                f"calendar must be {name!r}, whose days the imports of {wanted.provider!r} are of, got "
+                f"{settings.calendar!r}: set it under [{wanted.provider}] in --settings, or import with --calendar"
+            )
 
 
 def _order(finding: Finding) -> Any:

@@ -12,7 +12,7 @@ from clickhouse_connect.driver.client import Client
 
 from gatemeter.processors.corrections.rows import CorrectionRow
 from gatemeter.processors.corrections.staging import stage
-from gatemeter.processors.reconciling.accepting import entries_of, keep_posting
+from gatemeter.processors.reconciling.accepting import Entries, entries_of, keep_posting
 from gatemeter.processors.reconciling.kept import KeptRun, keep, kept_run
 from gatemeter.processors.reconciling.running import Wanted, reconcile
 from gatemeter.processors.reconciling.settings import ReconcileError, Settings
@@ -46,8 +46,9 @@ def charged(category: str, amount: int) -> dict[str, Any]:
     return line(DAY, "", None, amount, charge_category=category, model="", line_item=category)
 
 
-def kept(client: Client, hour: int = 9) -> KeptRun:
-    run = reconcile(client, Wanted("openai", "2026-10"), Settings(), datetime(2026, 11, 3, hour, tzinfo=UTC))
+def kept(client: Client, hour: int = 9, workload_class: str = "") -> KeptRun:
+    wanted = Wanted("openai", "2026-10", workload_class)
+    run = reconcile(client, wanted, Settings(), datetime(2026, 11, 3, hour, tzinfo=UTC))
     keep(client, run, "ada")
     return kept_run(client, run.run_id)
 
@@ -101,6 +102,15 @@ def test_nothing_can_be_shared_out_where_nobody_used_the_provider(clickhouse_cli
         entries_of(clickhouse_client, kept(clickhouse_client), "run-1", "reviewed")
 
 
+def test_a_run_that_compared_nothing_is_open_until_it_is_accepted(clickhouse_client: Client, card: str) -> None:
+    write_facts(clickhouse_client, [call("r1", card, "acme", 1)])
+    write_import(clickhouse_client, "i1", [billed(1)])
+    run = kept(clickhouse_client, workload_class="batch")
+    assert (run.state, run.causes) == ("open", {})
+    keep_posting(clickhouse_client, run, entries_of(clickhouse_client, run, "run-1", "ok"), "ada", "ok", NOON)
+    assert kept_run(clickhouse_client, run.run_id).state == "accepted"
+
+
 def test_a_later_run_takes_back_what_an_earlier_one_posted(
     clickhouse_client: Client, clickhouse_database: ClickHouseSettings, card: str
 ) -> None:
@@ -119,6 +129,30 @@ def test_a_later_run_takes_back_what_an_earlier_one_posted(
     rows = entries_of(clickhouse_client, third, "run-3", "again").rows
     assert sum(row.provider_cost or 0 for row in rows) == 0  # the same again, for what the second posted
     assert len(rows) == 4
+
+
+def test_runs_of_both_classes_post_each_charge_once(clickhouse_client: Client, card: str) -> None:
+    batch = {"workload_class": "batch"}
+    write_facts(clickhouse_client, [call("r1", card, "acme", 1), call("b1", card, "globex", 1) | batch])
+    write_import(clickhouse_client, "i1", [billed(1), billed(1, **batch), charged("tax", 100), charged("fee", 30)])
+    realtime = kept(clickhouse_client, workload_class="realtime")
+    late = kept(clickhouse_client, workload_class="batch")
+    posted = [entries_of(clickhouse_client, run, "run-1", "reviewed").rows for run in (realtime, late)]
+    assert [said(rows) for rows in posted] == [[("acme", 30, 30), ("acme", 100, 100)], []]
+    assert realtime.invoiced + late.invoiced == kept(clickhouse_client).invoiced
+
+
+@pytest.mark.parametrize(("first", "then"), [("", "realtime"), ("batch", "")])
+def test_a_run_is_refused_where_an_accepted_one_has_amounts_of_it(
+    clickhouse_client: Client, card: str, first: str, then: str
+) -> None:
+    write_facts(clickhouse_client, [call("r1", card, "acme", 1)])
+    write_import(clickhouse_client, "i1", [billed(1)])
+    accepted = kept(clickhouse_client, workload_class=first)
+    keep_posting(clickhouse_client, accepted, Entries("", (), {}), "ada", "reviewed", NOON)
+    later = kept(clickhouse_client, hour=10, workload_class=then)
+    with pytest.raises(ReconcileError, match=f"run {accepted.run_id} of {first or 'all'} jobs is accepted"):
+        entries_of(clickhouse_client, later, "run-2", "reviewed")
 
 
 def post(client: Client, database: ClickHouseSettings, run: KeptRun, correction_run: str) -> tuple[CorrectionRow, ...]:
