@@ -11,7 +11,7 @@ import pyarrow as pa
 from gatemeter.schemas.tables import TABLES
 from gatemeter.sinks.arrow import frame_to_arrow
 
-_TYPES: Final[dict[str, Any]] = {"string": pl.String, "bytes": pl.Binary, "bool": pl.Boolean}
+_TYPES: Final[dict[str, Any]] = {"string": pl.String, "bytes": pl.Binary, "bool": pl.Boolean, "u64": pl.UInt64}
 _BLANK: Final[dict[str, Any]] = {"string": "", "bytes": b"", "bool": False}
 
 
