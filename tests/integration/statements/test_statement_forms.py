@@ -173,7 +173,8 @@ def test_a_month_without_usage_is_an_empty_statement(hand_out: Any) -> None:
         (("--tenant", "a", "--period", "2026-03", "--currency", "euro"), "--currency: must be an ISO 4217 code"),
         (("--tenant", "a", "--period", "2026-03", "--currency", "EUR", "--format", "focus"), "html or json only"),
         (("--tenant", "acme", "--period", "2026-03", "--currency", "CHF"), "--currency: there is no exchange rate"),
-        (("--tenant", "a", "--period", "2026-03", "--output", "/no/such/folder/x"), "--output: must be a file"),
+        (("--tenant", "acmee", "--period", "2026-03"), "--tenant: must be registered or have usage"),
+        (("--tenant", "acme", "--period", "2026-03", "--output", "/no/such/folder/x"), "--output: must be a file"),
         (("--tenant", "a", "--period", "2026-03", "--expense-account", " "), "--expense-account: must not be empty"),
     ],
 )

@@ -48,6 +48,11 @@ SELECT name, cost_centre, business_unit, organisation, plan_id FROM tenants
 WHERE tenant_id = {tenant:String} AND effective_from < fromUnixTimestamp64Micro({end_us:Int64}, 'UTC')
 ORDER BY effective_from DESC LIMIT 1
 """
+_OF_THE_TENANT: Final = " UNION ALL ".join(
+    f"SELECT tenant_id FROM {table} WHERE tenant_id = {{tenant:String}} LIMIT 1"
+    for table in ("tenants", "usage_facts", "policy_facts", "ledger")
+)
+_KNOWN: Final = f"SELECT count() AS known FROM ({_OF_THE_TENANT})"
 _EXCEPTIONS: Final = """
 SELECT exception_id, kind, severity, state, state_reason, app_id, workload_id, owner,
     toUnixTimestamp64Micro(toDateTime64(first_seen_at, 6, 'UTC')) AS first_seen_us,
@@ -136,6 +141,13 @@ def tenant_of(client: Client, tenant: str, month: Month) -> Tenant:
     rows = _rows(client, "read the tenant", _NAME, asked(tenant, month))
     said = rows[0] if rows else dict.fromkeys(("name", "cost_centre", "business_unit", "organisation", "plan_id"), "")
     return Tenant(tenant, **said)
+
+
+def is_known(client: Client, tenant: str) -> bool:
+    """Whether it was ever registered, or anything was ever metered or booked of it. Raises `SinkUnavailable`,
+    `SinkRefused`."""
+    (row,) = _rows(client, "look for the tenant", _KNOWN, {"tenant": tenant})
+    return bool(row["known"])
 
 
 def adjustments(client: Client, tenant: str, month: Month) -> list[Adjustment]:
