@@ -26,6 +26,7 @@ APRIL_1: Final = (APRIL.start_us - at(0)) // 3_600_000_000
 FIRST: Final = APRIL_1 - 2
 """The first hour with usage; March ends after the next one."""
 RUN: Final = "run-1"
+RECONCILED: Final = "20260401T120000Z-00000000000000cc-0"
 _AMOUNTS: Final = (
     *("list_cost", "provider_cost", "token_cost", "model_cost", "policy_cost", "markup", "cache_price", "absorbed"),
     "charge",
@@ -142,6 +143,10 @@ class Books:
         )
         dearer = replacement("a", **self._repriced("a", 1_200_000))
         self.hours.correct(APRIL_1, dearer, credit, run=RUN)
+        shared = {"tenant_id": "globex", "usage_hour": at(APRIL_1), "cause": "reconciliation"}
+        causes = (("credit", -2), ("tax", 5), ("tax", 4))
+        entries = [free(amount * CENT, reason=f"reconciliation R1: {cause}", **shared) for cause, amount in causes]
+        self.hours.correct(APRIL_1, *entries, run=RECONCILED)
         self.hours.over(APRIL_1)
         self.hours.seal()
 

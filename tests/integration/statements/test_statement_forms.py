@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.focus_validator import CONTRADICTORY, validate
-from support.statements import FORMULA, HOSTILE, MARCH, RUN, Books
+from support.statements import FORMULA, HOSTILE, MARCH, RECONCILED, RUN, Books
 
 PERIODS = ("2026-03", "2026-04")
 _MADE: dict[tuple[str, str, str], str] = {}
@@ -140,6 +140,15 @@ def test_json_has_what_the_page_has(hand_out: Any, books: Books) -> None:
     assert whole["disputes"] == []
     ((last,),) = books.sql("SELECT max(number) FROM seals")
     assert whole["status"]["last_seal_number"] == last
+
+
+def test_what_a_reconciliation_shared_out_is_told_cause_by_cause(hand_out: Any) -> None:
+    words = ("--tenant", "globex", "--period", "2026-04", "--format", "json")
+    told = json.loads(hand_out(*words).stdout)["adjustments"]
+    assert [(each["run"], each["reason"], each["entries"], each["total"]) for each in told] == [
+        (RECONCILED, "reconciliation R1: credit", 1, "-0.020000000000"),
+        (RECONCILED, "reconciliation R1: tax", 2, "0.090000000000"),
+    ]
 
 
 def test_an_open_month_is_its_usage_as_the_report_has_it(hand_out: Any, books: Books) -> None:

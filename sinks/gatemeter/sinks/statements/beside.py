@@ -18,8 +18,9 @@ MOST_EXCEPTIONS: Final = 1_000
 """Worst and latest first; how many there are is said beside them."""
 
 # What takes back and what is put instead are entries of one seal for one attempt: both are of the run of the latter.
+# A reconciliation has a reason for each of its causes; any other run has one.
 _ADJUSTMENTS: Final = """
-SELECT posting_period, usage_period, cause, run, currency, any(why) AS reason,
+SELECT posting_period, usage_period, cause, run, currency, min(why) AS reason,
     countIf(reverses = '') AS entries, countIf(reverses != '') AS reversals, sum(a.charge) AS charge,
     toUnixTimestamp64Micro(max(posted_hour)) AS posted_us
 FROM
@@ -33,8 +34,8 @@ FROM
     WINDOW same AS (PARTITION BY seal_id, kind, gateway_id, request_id, decision_id, attempt,
         if(kind = 'correction', entry, 0))
 ) AS a
-GROUP BY posting_period, usage_period, cause, run, currency
-ORDER BY posting_period, usage_period, cause, run, currency
+GROUP BY posting_period, usage_period, cause, run, currency, if(cause = 'reconciliation', why, '')
+ORDER BY posting_period, usage_period, cause, run, currency, reason
 """
 _CARDS: Final = """
 SELECT card_id, toUnixTimestamp64Micro(effective_from) AS from_us, content_hash, source, currency

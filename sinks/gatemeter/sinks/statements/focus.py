@@ -232,7 +232,7 @@ def _unit_price(pico: int, quantity: int) -> str:
 
 def _description(line: BilledLine, piece: _Piece, service: str) -> str:
     if line.kind == "correction":
-        return "Correction by hand"
+        return "Correction of no single request"
     if piece.unit == "Tokens":
         return f"{service}: {piece.meter.replace('_', ' ')} tokens"
     return f"{service}: {piece.meter}"
