@@ -43,6 +43,10 @@ _MEASURE = """
       return r.right > s.right + 1 || r.left < s.left - 1 || r.bottom > s.bottom + 2; }).map(name),
     hidden: labels.filter(g => g.querySelector('.label').getBoundingClientRect().right >
       g.querySelector('rect').getBoundingClientRect().left).map(name),
+    broken: [...document.querySelectorAll('td')].filter(e => {
+      const range = document.createRange(); range.selectNodeContents(e);
+      return !e.children.length && /^[\\w.]{1,32}$/.test(e.textContent.trim()) && range.getClientRects().length > 1;
+    }).map(name),
     cells: [...document.querySelectorAll('[data-key]')].map(e => ({
       currency: e.closest('[data-currency]')?.dataset.currency ?? '', key: e.dataset.key,
       exact: e.dataset.exact ?? null, text: e.textContent.trim() })),
@@ -57,12 +61,14 @@ _MEASURE = """
 
 @dataclass
 class Seen:
-    """A page at one width: texts of elements that are cut, outside the page, over their chart's edge, or hidden."""
+    """A page at one width: texts of elements that are cut, outside the page, over their chart's edge, or hidden; cells
+    of one short word (a currency, a cause, the id of a request) that is on two lines."""
 
     cut: list[str]
     outside: list[str]
     over: list[str]
     hidden: list[str]
+    broken: list[str]
     cells: list[dict[str, Any]]
     scripts: int
     charts: list[list[str]]

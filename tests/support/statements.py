@@ -26,6 +26,7 @@ APRIL_1: Final = (APRIL.start_us - at(0)) // 3_600_000_000
 FIRST: Final = APRIL_1 - 2
 """The first hour with usage; March ends after the next one."""
 RUN: Final = "run-1"
+SHARED_BY: Final = "reconciliation R20260501T091500Z-5f0c1a2b3c4d5e6f of openai 2026-04"
 RECONCILED: Final = "20260401T120000Z-00000000000000cc-0"
 _AMOUNTS: Final = (
     *("list_cost", "provider_cost", "token_cost", "model_cost", "policy_cost", "markup", "cache_price", "absorbed"),
@@ -138,14 +139,20 @@ class Books:
     def _april(self) -> None:
         """Corrections and late usage of March are sealed, April's own usage is in an hour that is not."""
         self.hours.usage(usage("april", 10_000, hour=APRIL_1 + 1), usage("late", 600, hour=APRIL_1, used=FIRST))
+        self.hours.usage(
+            usage("b41a042441a09c54a14b1d2031e60b91", 9, hour=APRIL_1, tenant_id="globex", workload_id=LONG)
+        )
         credit = free(
             -25 * CENT, usage_hour=at(FIRST), cost_centre="CC-1", list_cost=0, provider_cost=0, token_cost=-25 * CENT
         )
         dearer = replacement("a", **self._repriced("a", 1_200_000))
         self.hours.correct(APRIL_1, dearer, credit, run=RUN)
-        shared = {"tenant_id": "globex", "usage_hour": at(APRIL_1), "cause": "reconciliation"}
+        shared: dict[str, Any] = {"tenant_id": "globex", "usage_hour": at(APRIL_1), "cause": "reconciliation"}
         causes = (("credit", -2), ("tax", 5), ("tax", 4))
-        entries = [free(amount * CENT, reason=f"reconciliation R1: {cause}", **shared) for cause, amount in causes]
+        entries = [
+            free(amount * CENT, model_cost=amount * CENT, reason=f"{SHARED_BY}: {cause}. reviewed", **shared)
+            for cause, amount in causes
+        ]
         self.hours.correct(APRIL_1, *entries, run=RECONCILED)
         self.hours.over(APRIL_1)
         self.hours.seal()

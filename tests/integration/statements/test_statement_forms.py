@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.focus_validator import CONTRADICTORY, validate
-from support.statements import FORMULA, HOSTILE, MARCH, RECONCILED, RUN, Books
+from support.statements import FORMULA, HOSTILE, MARCH, RECONCILED, RUN, SHARED_BY, Books
 
 PERIODS = ("2026-03", "2026-04")
 _MADE: dict[tuple[str, str, str], str] = {}
@@ -146,8 +146,8 @@ def test_what_a_reconciliation_shared_out_is_told_cause_by_cause(hand_out: Any) 
     words = ("--tenant", "globex", "--period", "2026-04", "--format", "json")
     told = json.loads(hand_out(*words).stdout)["adjustments"]
     assert [(each["run"], each["reason"], each["entries"], each["total"]) for each in told] == [
-        (RECONCILED, "reconciliation R1: credit", 1, "-0.020000000000"),
-        (RECONCILED, "reconciliation R1: tax", 2, "0.090000000000"),
+        (RECONCILED, f"{SHARED_BY}: credit. reviewed", 1, "-0.020000000000"),
+        (RECONCILED, f"{SHARED_BY}: tax. reviewed", 2, "0.090000000000"),
     ]
 
 

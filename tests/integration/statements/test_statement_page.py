@@ -11,7 +11,12 @@ from gatemeter.sinks.reports.money import text_of
 from support.browser import Look, Seen, look_at
 from support.statements import HOSTILE, LONG, Books
 
-PAGES = {"closed": ("acme", "2026-03"), "corrected": ("acme", "2026-04"), "hostile": (HOSTILE, "2026-03")}
+PAGES = {
+    "closed": ("acme", "2026-03"),
+    "corrected": ("acme", "2026-04"),
+    "hostile": (HOSTILE, "2026-03"),
+    "reconciled": ("globex", "2026-04"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,7 @@ def test_nothing_is_logged_and_nothing_is_asked_for(looks: dict[str, Look], name
 @pytest.mark.parametrize("medium", ["screen", "paper"])
 def test_no_text_is_cut_hidden_or_outside(looks: dict[str, Look], name: str, medium: str) -> None:
     seen: Seen = getattr(looks[name], medium)
-    assert (seen.cut, seen.outside, seen.over, seen.hidden) == ([], [], [], [])
+    assert (seen.cut, seen.outside, seen.over, seen.hidden, seen.broken) == ([], [], [], [], [])
 
 
 def test_what_would_run_is_text(looks: dict[str, Look], hand_out: Any) -> None:
