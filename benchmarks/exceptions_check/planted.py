@@ -6,7 +6,7 @@ A case says its truth: (kind, tenant, workload) of each exception that it is. Wh
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -222,6 +222,38 @@ def _two_regions(world: World) -> list[Truth]:
     return []
 
 
+def _network(world: World) -> list[Truth]:
+    """A key that is used at home and at work is one day used from elsewhere too."""
+    of = Workload("tyrell", "clerk", "conversation", 10, credential="fp-clerk")
+    world.usual(of)
+    _from_networks(world, of, ("198.51.100.0/24", "2001:db8:7::/48"))
+    world.calls(of, _at(5), HOUR_US, 8, client_network="203.0.113.0/24")
+    return [("new_client_network", "tyrell", "clerk")]
+
+
+def _many_networks(world: World) -> list[Truth]:
+    """An app on telephones: a network more is as usual."""
+    of = Workload("tyrell", "phones", "conversation", 20, credential="fp-phones")
+    world.usual(of)
+    _from_networks(world, of, [f"100.64.{number}.0/24" for number in range(60)])
+    world.calls(of, _at(5), HOUR_US, 8, client_network="203.0.113.0/24")
+    return []
+
+
+def _says_its_network_now(world: World) -> list[Truth]:
+    """A gateway that did not say networks until yesterday."""
+    of = Workload("tyrell", "upgraded", "conversation", 10, credential="fp-upgraded")
+    world.usual(of)
+    world.calls(of, _at(9) - DAY_US, HOUR_US, 8, client_network="198.51.100.0/24")
+    world.calls(of, _at(9), HOUR_US, 8, client_network="203.0.113.0/24")
+    return []
+
+
+def _from_networks(world: World, of: Workload, networks: Sequence[str]) -> None:
+    for number, row in enumerate(row for row in world.facts if row["workload_id"] == of.name):
+        row["client_network"] = networks[number % len(networks)]
+
+
 def _credentials(world: World) -> list[Truth]:
     of = Workload("stark", "gone", "conversation", 3)
     world.usual(of)
@@ -309,5 +341,5 @@ CASES: Final[tuple[Callable[[World], list[Truth]], ...]] = (
     *(_premium, _premium_as_usual, _burst, _burst_at_night, _nightly_batch, _weekly_batch, _grows_small),
     *(_new_workload, _prompt_cache, _gateway_cache, _cache_warm_up, _agent_retries, _heartbeats, _fan_out, _small_fans),
     *(_spike, _dear_but_not_three_times, _first_use, _used_again, _probing, _limited, _buggy, _not_allowed, _allowed),
-    *(_region, _two_regions, _credentials, _denials, _gaps, _unproved),
+    *(_region, _two_regions, _network, _many_networks, _says_its_network_now, _credentials, _denials, _gaps, _unproved),
 )

@@ -113,7 +113,8 @@ CALLS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", CALLS)
 async def test_every_attempt_is_metered_as_the_provider_served_it(metered: Metered, case: str) -> None:
-    await metered.agreed(CALLS[case]["headers"]["x-request-id"])
+    events = await metered.agreed(CALLS[case]["headers"]["x-request-id"])
+    assert {event["client_network"] for event in events} == {"127.0.0.0/24"}
 
 
 async def test_a_client_that_leaves_a_stream_is_cancelled_with_an_estimate(metered: Metered) -> None:

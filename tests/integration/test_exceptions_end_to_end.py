@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gatemeter.processors.metadata.tenantsfile import read_tenants_file
 from gatemeter.producers import new_request_id, now_us
+from gatemeter.producers.networks import network_of
 from gatemeter.sinks.clickhouse import ClickHouseSettings, connect
 from support.kafka import KafkaBroker
 from support.processes import Processes, eventually
@@ -33,7 +34,10 @@ def test_a_worker_finds_tells_once_and_keeps_folding(
             call = {"request_id": new_request_id(), "request_started_at": now_us(), "tenant_id": tenant}
             emitter = spine.emitter()
             usage = {"usage_source": "reported", "input_text_uncached": 100}
-            assert emitter.response(status="ok", provider="p", model="m", identity_source="mtls", **usage, **call)
+            assert emitter.response(
+                **{"status": "ok", "provider": "p", "model": "m", "identity_source": "mtls", **usage, **call},
+                client_network=network_of("203.0.113.7"),
+            )
             assert emitter.close(30).undelivered == 0
             sent.append(call["request_id"])
         spine.wait_until_sunk(client, worker)
@@ -46,5 +50,7 @@ def test_a_worker_finds_tells_once_and_keeps_folding(
         assert {headers["Authorization"] for headers, _ in server.got} == {"Bearer planted-secret"}
         listed = client.query("SELECT count(), countIf(state = 'open') FROM exception_list").result_rows
         assert listed == [(3, 3)]
+        networks = client.query("SELECT DISTINCT client_network FROM usage_facts").result_rows
+        assert networks == [("203.0.113.0/24",)]
         client.close()
     assert not [path for path in tmp_path.glob("*.log") if "planted-secret" in path.read_text()]

@@ -72,7 +72,10 @@ def _head(explanation: Explanation) -> Text:
     head, lines = explanation.head, [f"Request {explanation.request_id} of gateway {explanation.gateway_id}"]
     if "request_started_at" in head:
         lines.append(f"started {utc(head['request_started_at'])}")
-    names = ("trace_id", "parent_request_id", "idempotency_key", "client_request_id", "end_user", "route")
+    names = (
+        *("trace_id", "parent_request_id", "idempotency_key", "client_request_id"),
+        *("client_network", "end_user", "route"),
+    )
     lines += [f"{name} {head[name]}" for name in names if head.get(name)]
     prices = explanation.prices_from
     lines.append(f"prices: metadata log {prices}, at the view of each record" if prices else "prices: not asked for")

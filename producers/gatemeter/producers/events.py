@@ -26,6 +26,16 @@ Name = Annotated[str, Meta(max_length=MAX_ID_LENGTH)] | None
 Text = Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)] | None
 Time = Annotated[int, Meta(ge=0, le=MAX_TIME_US)]
 Tokens = Annotated[int, Meta(ge=0, le=limits.MAX_TOKENS_PER_EVENT)] | None
+Network = (
+    Annotated[
+        str,
+        Meta(
+            pattern=r"^(?:\d{1,3}(?:\.\d{1,3}){3}/(?:\d|1\d|2[0-4])|[0-9a-f:]{2,39}/(?:\d|[1-3]\d|4[0-8]))$",
+            description="a network of at most 24 bits (203.0.113.0/24), in IPv6 of at most 48 (2001:db8:7::/48)",
+        ),
+    ]
+    | None
+)
 Latency = Annotated[int, Meta(ge=0, le=limits.MAX_LATENCY_US)] | None
 Attempt = Annotated[int, Meta(ge=1, le=limits.MAX_ATTEMPT)]
 AttemptOrNone = Annotated[int, Meta(ge=0, le=limits.MAX_ATTEMPT)]
@@ -68,6 +78,8 @@ class _Event(Struct, kw_only=True, array_like=True):
     content_digest: Name = None
     route: Text = None
     purpose: Literal["workload", "policy_evaluation"] = "workload"
+    client_network: Network = None
+    """Where the caller is seen from: `networks.network_of` of its address. An address itself is refused."""
 
 
 class RequestEvent(_Event, kw_only=True, array_like=True, tag="REQUEST"):

@@ -101,6 +101,8 @@ def _words(accepts: msgspec.inspect.Type) -> str:
             return " or ".join(_words(entry) for entry in types)
         case msgspec.inspect.IntType(ge=low, le=high):
             return f"an integer of {low} to {high}"
+        case msgspec.inspect.Metadata(extra_json_schema={"description": words}):
+            return str(words)
         case msgspec.inspect.StrType(min_length=low, max_length=None):
             return "text"
         case msgspec.inspect.StrType(min_length=low, max_length=high):

@@ -90,6 +90,7 @@ def test_usage_is_what_the_provider_said_whole_and_streamed(
     assert tokens(event) == (tried.input_tokens, tried.output_tokens)
     assert (event.operation, event.served_model, event.tenant_id) == (operation, f"served-{model}", "acme")
     assert (event.client_request_id, event.identity_source) == ("the-callers-own", "verified_credential")
+    assert event.client_network == "127.0.0.0/24"
     assert event.provider == ("anthropic" if path == MESSAGES else "openai")
     assert event.stream is (True if stream else None)
     assert event.latency_us and event.ttft_us and event.ttft_us <= event.latency_us

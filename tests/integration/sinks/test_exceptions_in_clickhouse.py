@@ -107,6 +107,28 @@ def test_a_tenants_own_threshold_is_its_own(clickhouse_client: Client, write: Wr
     assert [(each.kind, each.tenant_id, each.requests) for each in found] == [("orphans", "globex", 2)]
 
 
+def test_a_key_in_a_network_in_which_it_was_not_seen_is_told_by_network(
+    clickhouse_client: Client, write: Write
+) -> None:
+    usual, known = ("198.51.100.0/24", "198.51.101.0/24"), {"credential_fingerprint": "fp"}
+    for day in range(1, 4):
+        for number, network in enumerate(usual):
+            write("usage_facts", fact(f"{day}-{number}", **at(NOON_US - day * DAY_US, client_network=network, **known)))
+    for number, network in enumerate((usual[0], "203.0.113.0/24", "2001:db8:7::/48", "203.0.113.0/24", "")):
+        write("usage_facts", fact(f"now-{number}", **at(NOON_US, client_network=network, **known)))
+    write("usage_facts", fact("no-key", **at(NOON_US, client_network="203.0.113.0/24")))
+    found = find(clickhouse_client).all
+    assert [(each.kind, each.subject, each.request_ids, each.credential_fingerprint) for each in found] == [
+        ("new_client_network", "203.0.113.0/24", ("now-1", "now-3"), "fp"),
+        ("new_client_network", "2001:db8:7::/48", ("now-2",), "fp"),
+    ]
+    assert {(each.seen, each.expected) for each in found} == {
+        (f"network {each.subject}", "one of 198.51.100.0/24, 198.51.101.0/24") for each in found
+    }
+    one = Thresholds(of_tenants={"acme": {"known_networks_max": 1}})  # two are usual: no network is
+    assert find_exceptions(clickhouse_client, (DAY,), one, NOW).all == ()
+
+
 def test_an_exception_keeps_its_state_and_a_later_day_opens_another(
     clickhouse_client: Client, write: Write, run: Callable[..., Result]
 ) -> None:

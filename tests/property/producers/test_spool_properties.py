@@ -187,6 +187,7 @@ _SPECIAL = {
     "request_id": st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
     "decision_id": st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
     "policy_id": st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
+    "client_network": st.none() | st.sampled_from(["203.0.113.0/24", "2001:db8:7::/48"]),
     "identity_source": st.sampled_from(["verified_credential", "mtls", "header_claim"]),
     "workload_class": st.sampled_from(["realtime", "batch"]),
     "purpose": st.sampled_from(["workload", "policy_evaluation"]),

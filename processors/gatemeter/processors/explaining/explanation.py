@@ -113,6 +113,7 @@ class Explanation:
 _HEAD: Final = (
     *("request_started_at", "tenant_id", "app_id", "workload_id", "credential_fingerprint", "end_user"),
     *("purpose", "route", "parent_request_id", "trace_id", "idempotency_key", "client_request_id"),
+    "client_network",
 )
 
 

@@ -31,6 +31,7 @@ TEXTS: Final = (
     "trace_id",
     "idempotency_key",
     "client_request_id",
+    "client_network",
     "content_digest",
     "usage_raw",
     "usage_consistency",

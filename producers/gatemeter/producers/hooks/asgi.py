@@ -134,7 +134,7 @@ class _Exchange:
             metering.harmed(error)
             what, headers = Asked(self._where.model), {}
         who = metering.identity_of(self._middleware.identify, self._scope)
-        self._call.begin(who, what, headers, self._where.route)
+        self._call.begin(who, what, headers, self._where.route, _peer(self._scope))
 
     async def send(self, message: Message) -> None:
         """What the app gives to the server: forwarded first, read afterwards."""
@@ -164,6 +164,12 @@ class _Exchange:
             self._call.end("cancelled", is_complete=False)
         else:
             self._call.end("error" if error is None else status_of(error), is_complete=False)
+
+
+def _peer(scope: Scope) -> str | None:
+    """The address of the caller, as the server tells it: behind a proxy that it trusts, what the proxy says."""
+    client = scope.get("client")
+    return client[0] if isinstance(client, list | tuple) and client and isinstance(client[0], str) else None
 
 
 def _decoded(headers: Any, names: dict[bytes, str]) -> dict[str, str]:

@@ -14,6 +14,9 @@ MAX_KEY_BYTES: Final = 64
 class Identity:
     """What the host says of a caller. `identity_source` is how it knows: only `verified_credential` and `mtls` are
     charged on every plan; `header_claim` (the default) is what a caller merely said. None is unknown.
+
+    `client_address`: the IP address that the caller is seen from, where the hook cannot know it better than its host;
+    only its network is published (`networks.py`).
     """
 
     tenant_id: str | None = None
@@ -21,6 +24,7 @@ class Identity:
     workload_id: str | None = None
     credential_fingerprint: str | None = None
     end_user: str | None = None
+    client_address: str | None = None
     identity_source: Literal["verified_credential", "mtls", "header_claim"] = "header_claim"
 
 

@@ -36,6 +36,7 @@ from gatemeter.producers.hooks.litellm_usage import (
     usage_of_raw_answer,
 )
 from gatemeter.producers.hooks.metered_call import Emits as EmitsEvents
+from gatemeter.producers.networks import network_of
 from gatemeter.schemas.limits import MAX_ATTEMPT, MAX_LATENCY_US
 
 
@@ -298,5 +299,6 @@ def _named(who: Identity) -> dict[str, Any]:
         "workload_id": who.workload_id,
         "credential_fingerprint": who.credential_fingerprint,
         "end_user": who.end_user,
+        "client_network": network_of(who.client_address),
         "identity_source": who.identity_source,
     }

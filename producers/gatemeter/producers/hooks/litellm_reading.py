@@ -138,7 +138,14 @@ def identity_of(metadata: Mapping[str, Any]) -> Identity:
         end_user=short(getattr(auth, "end_user_id", None), MAX_TEXT_LENGTH)
         or short(metadata.get("user_api_key_end_user_id"), MAX_TEXT_LENGTH),
         identity_source="verified_credential" if is_verified else "header_claim",
+        client_address=_address(metadata.get("requester_ip_address")),
     )
+
+
+def _address(said: object) -> str | None:
+    """With `use_x_forwarded_for` LiteLLM hands on the whole header: its last address is what its own proxy saw."""
+    text = short(said)
+    return None if text is None else text.rpartition(",")[2].strip()
 
 
 def hashed(key: str) -> str:

@@ -25,6 +25,7 @@ from gatemeter.producers.events import (
 from gatemeter.producers.hooks.answers import MAX_BODY_BYTES, AnswerReader
 from gatemeter.producers.hooks.endpoints import Asked, Endpoint
 from gatemeter.producers.hooks.identity import Identity
+from gatemeter.producers.networks import network_of
 from gatemeter.producers.traceparent import trace_id_of
 from gatemeter.producers.usage import Usage
 from gatemeter.schemas.limits import MAX_LATENCY_US
@@ -116,8 +117,13 @@ class MeteredCall:
         self._call: dict[str, Any] = {}
 
     @harmless
-    def begin(self, who: Identity, what: Asked, headers: Mapping[str, str], route: str) -> None:
-        """The call goes out: publishes the REQUEST. `headers`: names in lower case; only `REQUEST_HEADERS` are read."""
+    def begin(
+        self, who: Identity, what: Asked, headers: Mapping[str, str], route: str, client_address: str | None = None
+    ) -> None:
+        """The call goes out: publishes the REQUEST. `headers`: names in lower case; only `REQUEST_HEADERS` are read.
+
+        `client_address`: of the connection, where `who` names none.
+        """
         if self.has_begun:
             return
         self.has_begun = True
@@ -139,6 +145,7 @@ class MeteredCall:
             "idempotency_key": _short(headers.get("idempotency-key")),
             "trace_id": trace_id_of(headers.get("traceparent")),
             "route": _short(route),
+            "client_network": network_of(who.client_address or client_address),
         }
         self.metering.emitter.emit(RequestEvent(**self._call, occurred_at=self._now_us()))
 

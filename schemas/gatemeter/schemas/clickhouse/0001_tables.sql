@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS usage_facts
     trace_id String,
     idempotency_key String,
     client_request_id String,
+    client_network LowCardinality(String),  -- of the caller: /24, IPv6 /48; '' where the gateway does not say
     content_digest String,
     gateway_cache LowCardinality(String),
     latency_us Nullable(Int64),
@@ -252,6 +253,7 @@ CREATE TABLE IF NOT EXISTS evidence
     trace_id String,
     idempotency_key String,
     client_request_id String,
+    client_network LowCardinality(String),  -- of the caller: /24, IPv6 /48; '' where the gateway does not say
     parent_request_id String,
     tenant_id LowCardinality(String),
     app_id LowCardinality(String),

@@ -12,7 +12,7 @@ SELECT
     best.10 AS model, best.11 AS region, best.12 AS status, best.13 AS http_status, best.14 AS purpose,
     best.15 AS parent_request_id, best.16 AS trace_id, best.17 AS content_digest, best.18 AS gateway_cache,
     best.19 AS price_status, best.20 AS currency, best.21 AS list_cost, best.22 AS provider_cost,
-    best.23 AS input_tokens, best.24 AS cache_read_tokens, best.25 AS output_tokens
+    best.23 AS input_tokens, best.24 AS cache_read_tokens, best.25 AS output_tokens, best.26 AS client_network
 FROM
 (
     SELECT
@@ -29,7 +29,8 @@ FROM
                 + ifNull(input_image_cache_read, 0),
             ifNull(input_text_cache_read, 0) + ifNull(input_audio_cache_read, 0) + ifNull(input_image_cache_read, 0),
             ifNull(output_text_visible, 0) + ifNull(output_text_reasoning, 0) + ifNull(output_audio_visible, 0)
-                + ifNull(output_image_visible, 0)
+                + ifNull(output_image_visible, 0),
+            toString(client_network)
         ), (version, response_hash)) AS best
     FROM usage_facts
     WHERE usage_hour >= {since:DateTime64(6, 'UTC')} AND usage_hour < {until:DateTime64(6, 'UTC')}
@@ -61,7 +62,8 @@ CREATE TABLE IF NOT EXISTS exception_hours
     cache_hits Int64,
     priced_tokens Int64,
     list_cost Decimal(38, 12),
-    provider_cost Decimal(38, 12)
+    provider_cost Decimal(38, 12),
+    client_networks Array(LowCardinality(String))  -- from which the calls came, 101 at most
 )
 ENGINE = ReplacingMergeTree(made_at)
 PARTITION BY toYYYYMM(hour)

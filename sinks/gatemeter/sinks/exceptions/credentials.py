@@ -1,46 +1,57 @@
-"""Detectors of who: credentials in new regions, and those that are unknown, offboarded or expired.
-
-Facts say the region in which a model was called; no event says the network of the client, so no detector speaks of it.
-"""
+"""Detectors of who: credentials in new regions and networks, and those that are unknown, offboarded or expired."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from gatemeter.sinks.exceptions.kinds import Finding
-from gatemeter.sinks.exceptions.look import BEFORE, EVIDENCE_SQL, FACTS, TODAY, WHO, Look
+from gatemeter.sinks.exceptions.look import BEFORE, EVIDENCE_SQL, FACTS, WHO, Look
 
 
 def new_regions(look: Look) -> Iterator[Finding]:
-    """Credentials in a region in which they were not seen in the baseline, where they were seen at all on
-    `baseline_min_days`.
+    """Credentials that called a model in a region in which they were not seen in the baseline."""
+    known = "groupUniqArrayIf(toString(region), attempts > 0 AND region != '')"
+    return look.findings("new_region", _new_places(look, "region", "region", known, "true"))
+
+
+def new_networks(look: Look) -> Iterator[Finding]:
+    """Credentials that were used from a network of clients from which they were not seen in the baseline.
+
+    One that `known_networks_max` networks are usual for has no usual network: an app on telephones, a public page.
     """
-    query = f"""
-WITH
-    known AS
+    usual = f"length(places) <= {look.thresholds.sql('known_networks_max')}"
+    query = _new_places(look, "client_network", "network", "groupUniqArrayArray(client_networks)", usual)
+    return look.findings("new_client_network", query)
+
+
+def _new_places(look: Look, column: str, word: str, known: str, usual: str) -> str:
+    """Credentials in a place that is not `known`, where any was known on `baseline_min_days`.
+
+    `column` of facts names the place; `known` is its aggregate over `exception_hours`, `usual` a condition on it.
+    """
+    return f"""
+WITH known AS
+(
+    SELECT tenant_id, credential_fingerprint, arraySort(groupUniqArrayArray(each)) AS places
+    FROM
     (
-        SELECT tenant_id, credential_fingerprint, arraySort(groupUniqArray(toString(region))) AS regions
+        SELECT tenant_id, credential_fingerprint, toDate(hour, 'UTC') AS day, {known} AS each
         FROM (SELECT * FROM exception_hours FINAL)
-        WHERE {BEFORE} AND attempts > 0 AND region != '' AND credential_fingerprint != ''
-        GROUP BY tenant_id, credential_fingerprint
-        HAVING uniqExact(toDate(hour, 'UTC')) >= {look.thresholds.sql("baseline_min_days")}
-    ),
-    flagged AS
-    (
-        SELECT DISTINCT tenant_id, credential_fingerprint, toString(region) AS new_region, regions
-        FROM (SELECT * FROM exception_hours FINAL) AS h INNER JOIN known USING (tenant_id, credential_fingerprint)
-        WHERE {TODAY} AND attempts > 0 AND region != '' AND NOT has(regions, toString(region))
+        WHERE {BEFORE} AND credential_fingerprint != ''
+        GROUP BY tenant_id, credential_fingerprint, day
     )
+    GROUP BY tenant_id, credential_fingerprint
+    HAVING countIf(notEmpty(each)) >= {look.thresholds.sql("baseline_min_days")} AND {usual}
+)
 SELECT
-    {WHO}, credential_fingerprint, b.new_region AS subject, 'medium' AS severity,
-    concat('region ', subject) AS seen,
-    concat('one of ', arrayStringConcat(arraySlice(any(b.regions), 1, 10), ', ')) AS expected,
+    {WHO}, credential_fingerprint, toString(f.{column}) AS subject, 'medium' AS severity,
+    concat('{word} ', subject) AS seen,
+    concat('one of ', arrayStringConcat(arraySlice(any(b.places), 1, 10), ', ')) AS expected,
     {EVIDENCE_SQL}
-FROM flagged AS b
-INNER JOIN {FACTS} AS f ON f.tenant_id = b.tenant_id AND f.credential_fingerprint = b.credential_fingerprint
-    AND f.region = b.new_region
+FROM {FACTS} AS f
+INNER JOIN known AS b ON f.tenant_id = b.tenant_id AND f.credential_fingerprint = b.credential_fingerprint
+WHERE f.{column} != '' AND NOT has(b.places, toString(f.{column}))
 GROUP BY {WHO}, credential_fingerprint, subject"""
-    return look.findings("new_region", query)
 
 
 def bad_credentials(look: Look) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ DETECTORS: Final[tuple[Detector, ...]] = (
     caching.cache_misses,
     *(agents.agent_retries, agents.tool_fan_outs),
     *(models.first_uses, models.probings, models.models_not_allowed),
-    *(credentials.new_regions, credentials.bad_credentials),
+    *(credentials.new_regions, credentials.new_networks, credentials.bad_credentials),
     *(gaps.policy_denials, gaps.orphans, gaps.unpriced, gaps.unattributed, gaps.unmetered, gaps.unverified),
 )
 LATE: Final = timedelta(hours=6)

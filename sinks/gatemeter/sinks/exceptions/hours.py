@@ -15,6 +15,9 @@ from gatemeter.sinks.rows import insert_rows
 SETTLED: Final = timedelta(hours=6)
 """A day that was written less than this after its end is written again: late facts still reached it."""
 
+NETWORKS: Final = 101
+"""So many networks of clients are kept of an hour and credential: one more than a credential may usually have."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE: Final = timedelta(days=1)
 _KEYS: Final = "hour, tenant_id, app_id, workload_id, credential_fingerprint, provider, model, region, currency"
@@ -23,8 +26,10 @@ _SUMS: Final = (
     "list_cost, provider_cost"
 )
 _WRITE: Final = f"""
-INSERT INTO exception_hours ({_KEYS}, made_at, {_SUMS})
-SELECT {_KEYS}, {{made_at:DateTime64(6, 'UTC')}}, {", ".join(f"sum(h.{name})" for name in _SUMS.split(", "))}
+INSERT INTO exception_hours ({_KEYS}, made_at, {_SUMS}, client_networks)
+SELECT
+    {_KEYS}, {{made_at:DateTime64(6, 'UTC')}}, {", ".join(f"sum(h.{name})" for name in _SUMS.split(", "))},
+    arraySort(groupUniqArrayArray(h.client_networks))
 FROM
 (
     SELECT
@@ -38,11 +43,12 @@ FROM
         toInt64(countIf(gateway_cache IN ('exact', 'semantic'))) AS cache_hits,
         toInt64(sumIf(f.input_tokens + f.output_tokens, price_status = 'priced')) AS priced_tokens,
         ifNull(sum(f.list_cost), toDecimal128(0, 12)) AS list_cost,
-        ifNull(sum(f.provider_cost), toDecimal128(0, 12)) AS provider_cost
+        ifNull(sum(f.provider_cost), toDecimal128(0, 12)) AS provider_cost,
+        groupUniqArrayIf({NETWORKS})(client_network, client_network != '') AS client_networks
     FROM {FACTS} AS f
     GROUP BY {_KEYS}
     UNION ALL
-    SELECT DISTINCT {_KEYS}, 0, 0, 0, 0, 0, 0, 0, 0, toDecimal128(0, 12), toDecimal128(0, 12)
+    SELECT DISTINCT {_KEYS}, 0, 0, 0, 0, 0, 0, 0, 0, toDecimal128(0, 12), toDecimal128(0, 12), []
     FROM exception_hours
     WHERE hour >= {{since:DateTime64(6, 'UTC')}} AND hour < {{until:DateTime64(6, 'UTC')}}
 ) AS h

@@ -12,7 +12,7 @@ from typing import Final
 KINDS: Final = (
     *("premium_model", "cache_misses", "burst", "agent_retries", "tool_fan_out", "spend_spike"),
     *("first_use_of_model", "model_probing", "model_not_allowed"),
-    *("new_region", "unknown_credential", "offboarded_credential", "expired_credential"),
+    *("new_region", "new_client_network", "unknown_credential", "offboarded_credential", "expired_credential"),
     *("policy_denials", "orphans", "unpriced", "unattributed", "unmetered", "unverified"),
 )
 SEVERITIES: Final = ("info", "low", "medium", "high", "critical")

@@ -37,6 +37,7 @@ NUMBERS: Final[dict[str, tuple[int, int, int]]] = {
     "probing_models": (3, 1, 1_000),
     "denials_min": (10, 1, 1_000_000_000),
     "denials_factor": (3, 1, 1_000),
+    "known_networks_max": (20, 1, 100),
     "orphans_min": (1, 1, 1_000_000_000),
 }
 """Name → default, lowest, highest."""

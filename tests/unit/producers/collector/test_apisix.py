@@ -32,6 +32,13 @@ def test_the_default_log_is_one_attempt_with_its_tokens_and_times() -> None:
     assert (said.latency_us, said.ttft_us, said.identity_source) == (2_858_000, 1_200_000, "verified_credential")
 
 
+def test_of_the_callers_address_the_network_is_kept() -> None:
+    assert apisix().only.client_network == "10.0.0.0/24"
+    forwarded = Naming("gw", fields={"client_network": "request.headers.x-real-ip"})
+    assert apisix(forwarded, **{"request__headers__x-real-ip": "203.0.113.7"}).only.client_network == "203.0.113.0/24"
+    assert apisix(client_ip="unix:").only.client_network is None
+
+
 def test_the_same_entry_says_the_same_events_and_two_requests_are_never_one() -> None:
     assert apisix().events == apisix().events
     assert apisix(start_time=1787113201720).only.request_id != apisix().only.request_id

@@ -40,6 +40,11 @@ def test_the_documented_entry_is_one_attempt_with_its_tokens_and_times() -> None
     assert said.request_id == minted_request_id("gw", "9ec9264afbbbad5fe5c64877d92eeb04")
 
 
+def test_of_the_callers_address_the_network_is_kept() -> None:
+    assert {event.client_network for event in kong().events} == {"192.168.65.0/24"}
+    assert kong(client_ip=None).only.client_network is None
+
+
 def test_the_same_entry_says_the_same_events_and_another_gateways_are_others() -> None:
     assert kong().events == kong().events
     assert kong(Naming("other")).only.request_id != kong().only.request_id

@@ -34,6 +34,8 @@ def test_the_description_is_valid_and_has_every_source() -> None:
         ({"status": "fine"}, False),
         ({"tokens": 5}, False),
         ({"kind": "OTHER"}, False),
+        ({"client_network": "203.0.113.0/24"}, True),
+        ({"client_network": "203.0.113.7"}, False),
         ({"occurred_at": None}, False),
         ({"request_id": ""}, False),
     ],

@@ -130,6 +130,31 @@ async def test_a_response_says_who_what_and_how_long() -> None:
     assert provider.scope["gatemeter.call"]["request_started_at"] == event.request_started_at
 
 
+@pytest.mark.parametrize(
+    ("peer", "said", "network"),
+    [
+        (("203.0.113.7", 4711), None, "203.0.113.0/24"),
+        (["2001:db8:7::1", 4711], None, "2001:db8:7::/48"),
+        (("10.0.0.1", 4711), "203.0.113.7", "203.0.113.0/24"),
+        (("/run/gateway.sock", None), None, None),
+        (None, None, None),
+        (("10.0.0.1", 4711), "elsewhere", None),
+    ],
+)
+async def test_the_callers_network_is_that_of_its_address_unless_the_host_knows_better(
+    peer: Any, said: str | None, network: str | None
+) -> None:
+    emitter, client = RecordingEmitter(), Client(json.dumps(ASKED).encode())
+    middleware = MeteringMiddleware(
+        Provider(WHOLE_ANSWERS["ok"][0]), emitter=emitter, identify=lambda scope: Identity(client_address=said)
+    )
+    scope = {**client.scope("/v1/chat/completions"), "client": peer}
+    await middleware(scope, client.receive, client.send)
+    events = [*emitter.requests, *emitter.responses]
+    assert [event.client_network for event in events] == [network, network]
+    assert middleware.metering.errors == 0
+
+
 async def test_the_request_is_published_before_the_provider_is_called() -> None:
     emitter, client = RecordingEmitter(), Client(json.dumps(ASKED).encode())
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from gatemeter.producers.hooks import Identity
 from gatemeter.producers.hooks.httpx import AsyncMeteredTransport, MeteredTransport
 from support.hooks import (
     ACME,
@@ -78,16 +79,17 @@ def sync_client(provider: httpx2.BaseTransport, emitter: Any, **more: Any) -> ht
     return httpx2.Client(transport=MeteredTransport(provider, emitter=emitter, **named))
 
 
-def async_client(provider: httpx2.AsyncBaseTransport, emitter: Any) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(transport=AsyncMeteredTransport(provider, emitter=emitter, identify=lambda request: ACME))
+def async_client(provider: httpx2.AsyncBaseTransport, emitter: Any, who: Identity = ACME) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=AsyncMeteredTransport(provider, emitter=emitter, identify=lambda request: who))
 
 
-async def raw(kind: str, provider: Provider, emitter: RecordingEmitter) -> bytes:
+async def raw(kind: str, provider: Provider, emitter: RecordingEmitter, who: Identity = ACME) -> bytes:
     """The bytes that a client of a kind reads."""
     if kind == "sync":
-        with sync_client(provider, emitter) as client, client.stream("POST", URL, json=ASKED, headers=HEADERS) as got:
+        sync = sync_client(provider, emitter, identify=lambda request: who)
+        with sync, sync.stream("POST", URL, json=ASKED, headers=HEADERS) as got:
             return b"".join(got.iter_raw())
-    client = async_client(provider, emitter)
+    client = async_client(provider, emitter, who)
     async with client, client.stream("POST", URL, json=ASKED, headers=HEADERS) as response:
         return b"".join([part async for part in response.aiter_raw()])
 
@@ -107,6 +109,14 @@ async def test_an_answer_is_metered_as_what_it_is_and_passes_unchanged(case: str
     assert emitter.only.client_request_id == "theirs"
     whose = emitter.only.provider_request_id
     assert whose == ("req_1" if expected.status in ("error", "timeout") and answer.status >= 400 else whose)
+
+
+async def test_the_callers_network_is_what_the_host_says_of_it(kind: str) -> None:
+    for address, network in (("203.0.113.7", "203.0.113.0/24"), (None, None)):
+        emitter = RecordingEmitter()
+        who = Identity(tenant_id="acme", client_address=address)
+        await raw(kind, Provider(WHOLE_ANSWERS["ok"][0]), emitter, who)
+        assert emitter.only.client_network == network
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,14 @@ def test_nothing_is_verified_where_the_proxy_checks_no_keys() -> None:
     assert reading.identity_of({}) == Identity()
 
 
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [("203.0.113.7", "203.0.113.7"), ("198.51.100.1, 203.0.113.7", "203.0.113.7"), ("", None), (None, None), (7, None)],
+)
+def test_the_callers_address_is_the_one_that_the_gateways_own_proxy_saw(said: Any, address: str | None) -> None:
+    assert reading.identity_of({**auth(), "requester_ip_address": said}).client_address == address
+
+
 @given(st.text(min_size=1))
 def test_a_key_is_never_its_own_fingerprint(key: str) -> None:
     said = reading.hashed(key)

@@ -266,6 +266,12 @@ def test_a_line_that_was_never_finished_costs_not_the_one_behind_it() -> None:
         assert len(EnvoyLog("envoy-eu").events(whole[:cut] + whole)) == 2
 
 
+def test_of_the_callers_address_the_network_is_kept() -> None:
+    for address, network in (("203.0.113.7", "203.0.113.0/24"), ("-", None), ("@internal", None), ("x" * 5000, None)):
+        events = events_of(request_line(client_address=address)).all
+        assert {event.client_network for event in events} == {network}
+
+
 def test_texts_of_callers_never_make_an_event_invalid() -> None:
     line = request_line(client_request_id="x" * 5000, idempotency_key="\ud800", traceparent="00-" + "a" * 32 + "-b-01")
     line["answer"] |= {"model": "m" * 3000, "finish_reason": "\udfff" * 2000}

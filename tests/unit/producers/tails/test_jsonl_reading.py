@@ -69,6 +69,12 @@ def test_a_line_is_one_response_by_common_names() -> None:
     assert (event.usage_source, event.input_text_uncached, event.output_text_visible) == ("reported", 12, 3)
 
 
+@pytest.mark.parametrize("name", ["client_address", "client_ip", "remote_addr"])
+def test_of_the_callers_address_the_network_is_kept(name: str) -> None:
+    assert told(**{name: "203.0.113.7"}).client_network == "203.0.113.0/24"
+    assert told(**{name: "somewhere"}).client_network is None
+
+
 @pytest.mark.parametrize(
     "stamp",
     [1795780801.5, "1795780801.5", 1795780801500, 1795780801500000, 1795780801500000000, "2026-11-27T13:00:01.5+01:00"],

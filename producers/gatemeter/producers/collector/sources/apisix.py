@@ -19,7 +19,12 @@ from gatemeter.producers.foreign import Item, milliseconds_us, text
 from gatemeter.producers.hooks.endpoints import Endpoint
 from gatemeter.producers.traceparent import trace_id_of
 
-_DEFAULTS: Final = {"app_id": "consumer.username", "route": "route_id", "request_id": "request_id"}
+_DEFAULTS: Final = {
+    "app_id": "consumer.username",
+    "route": "route_id",
+    "request_id": "request_id",
+    "client_network": "client_ip",
+}
 
 
 class ApisixLog:

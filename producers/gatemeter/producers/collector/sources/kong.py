@@ -24,6 +24,7 @@ _DEFAULTS: Final = {
     "app_id": "consumer.username",
     "credential_fingerprint": "authenticated_entity.id",
     "route": "route.name",
+    "client_network": "client_ip",
 }
 _OPERATIONS: Final = {
     "chat": "chat",

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gatemeter.producers.events import MAX_ID_LENGTH, MAX_TEXT_LENGTH
 from gatemeter.producers.foreign import Item
+from gatemeter.producers.networks import MAX_ADDRESS_LENGTH, network_of
 
 _IDENTITY: Final = ("tenant_id", "app_id", "workload_id", "credential_fingerprint", "end_user")
 _NAMED: Final[Mapping[str, int]] = MappingProxyType(
@@ -19,6 +20,7 @@ _NAMED: Final[Mapping[str, int]] = MappingProxyType(
         **dict.fromkeys(("workload_id", "end_user", "route"), MAX_TEXT_LENGTH),
         **dict.fromkeys(("client_request_id", "trace_id", "idempotency_key", "parent_request_id"), MAX_ID_LENGTH),
         **dict.fromkeys(("provider", "model", "region", "request_id"), MAX_ID_LENGTH),
+        "client_network": MAX_ADDRESS_LENGTH,
     }
 )
 """What `fields` and `constants` may name, and how much of each is kept."""
@@ -65,6 +67,8 @@ class Naming:
         found = {}
         for name, path in {**defaults, **self.fields}.items():
             said = self.constants.get(name) or item.text(path, _NAMED[name])
+            if name == "client_network":  # what products log is the address
+                said = network_of(said)
             if said is not None:
                 found[name] = said
         return {**found, **self.constants}

@@ -23,7 +23,7 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
             name: name
             for name in (
                 *("log", "request_id", "attempt", "client_request_id", "traceparent", "idempotency_key"),
-                *("verified_tenant", "verified_app", "peer_uri", "claimed_tenant", "claimed_app"),
+                *("client_address", "verified_tenant", "verified_app", "peer_uri", "claimed_tenant", "claimed_app"),
                 *("started_at", "duration_us", "duration_ms", "ttft_us"),
                 *("method", "path", "route", "cluster", "code", "flags", "details", "attempts"),
                 *("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens"),

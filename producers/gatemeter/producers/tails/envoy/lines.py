@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gatemeter.producers.events import MAX_ID_LENGTH, MAX_TEXT_LENGTH, MAX_TIME_US
 from gatemeter.producers.foreign import iso_time_us, kind_of, text, whole
+from gatemeter.producers.networks import MAX_ADDRESS_LENGTH
 from gatemeter.producers.tails.envoy.fields import LogFields
 from gatemeter.producers.tails.running import BadLine
 from gatemeter.schemas.limits import MAX_LATENCY_US, MAX_TOKENS_PER_EVENT
@@ -57,6 +58,7 @@ TEXTS: Final = {
     **dict.fromkeys(
         ("client_request_id", "traceparent", "idempotency_key", "method", "cluster", "model"), MAX_ID_LENGTH
     ),
+    "client_address": MAX_ADDRESS_LENGTH,
     **dict.fromkeys(("verified_tenant", "verified_app", "claimed_tenant", "claimed_app"), MAX_ID_LENGTH),
     **dict.fromkeys(("provider_request_id", "served_model", "service_tier"), MAX_ID_LENGTH),
     **dict.fromkeys(("peer_uri", "route", "finish_reason", "stream", "stream_error"), MAX_TEXT_LENGTH),

@@ -13,6 +13,7 @@ from typing import Any, Final
 from gatemeter.producers.complaints import Complaints
 from gatemeter.producers.events import Event, PolicyEvent, RequestEvent, ResponseEvent
 from gatemeter.producers.hooks.endpoints import DEFAULT_ENDPOINTS, Endpoint, asked, found
+from gatemeter.producers.networks import network_of
 from gatemeter.producers.tails.envoy.answers import has_said_end, usage_of
 from gatemeter.producers.tails.envoy.fields import LogFields
 from gatemeter.producers.tails.envoy.joining import Waiting
@@ -113,6 +114,7 @@ class _Request:
             "model": what.model or line.texts["model"],
             "stream": is_stream,
             "route": line.texts["route"],
+            "client_network": network_of(line.texts["client_address"]),
             **_identity(line),
         }
         self._ended_us = line.started_us + (line.duration_us or 0)

@@ -42,6 +42,7 @@ DEFAULTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "traceparent": ("traceparent",),
         "provider_request_id": ("provider_request_id", "response_id", "response.id", "gen_ai.response.id"),
         "client_request_id": ("client_request_id", "request_id", "correlation_id"),
+        "client_address": ("client_address", "client.address", "client_ip", "remote_addr", "client.ip"),
         "tenant_id": ("tenant_id", "tenant"),
         "app_id": ("app_id", "app", "service.name", "service"),
         "workload_id": ("workload_id",),

@@ -17,6 +17,7 @@ from gatemeter.producers.complaints import Complaints
 from gatemeter.producers.events import MAX_ID_LENGTH, MAX_TIME_US, Event, ResponseEvent
 from gatemeter.producers.foreign import Item, at, iso_time_us, kind_of, milliseconds_us, text, truth, whole
 from gatemeter.producers.hooks.metered_call import Status
+from gatemeter.producers.networks import network_of
 from gatemeter.producers.tails.jsonl.fields import JsonlFields
 from gatemeter.producers.tails.running import BadLine
 from gatemeter.producers.telemetry import semantics
@@ -124,6 +125,7 @@ class _Line:
             model=self._texts["model"],
             operation=self._operation,
             stream=self._first("stream", truth),
+            client_network=network_of(self._first("client_address", text)),
             status=status,
             delivered=None if status == "cancelled" else status == "ok",
             http_status=http_status,
