@@ -30,7 +30,7 @@ Network = (
     Annotated[
         str,
         Meta(
-            pattern=r"^(?:\d{1,3}(?:\.\d{1,3}){3}/(?:\d|1\d|2[0-4])|[0-9a-f:]{2,39}/(?:\d|[1-3]\d|4[0-8]))$",
+            pattern=r"^(?:\d{1,3}(?:\.\d{1,3}){3}/(?:\d|1\d|2[0-4])|[0-9a-f:]{2,39}/(?:\d|[1-3]\d|4[0-8]))$(?!\n)",
             description="a network of at most 24 bits (203.0.113.0/24), in IPv6 of at most 48 (2001:db8:7::/48)",
         ),
     ]

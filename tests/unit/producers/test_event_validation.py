@@ -50,7 +50,15 @@ from support.producers import request, response
                 "RESPONSE.client_network: must be a network of at most 24 bits (203.0.113.0/24), in IPv6 of at most 48"
                 f" (2001:db8:7::/48) or None, got {said!r}",
             )
-            for said in ("203.0.113.7", "203.0.113.7/32", "2001:db8:7::1", "2001:db8:7::/64", "the office", "")
+            for said in (
+                "203.0.113.7",
+                "203.0.113.7/32",
+                "2001:db8:7::1",
+                "2001:db8:7::/64",
+                "the office",
+                "1.2.3.0/24\n",
+                "",
+            )
         ),
         ({"tenant_id": "\ud800"}, "RESPONSE: cannot be written"),
         ({"latency_us": 2**70}, "RESPONSE: cannot be written"),

@@ -15,8 +15,8 @@ class Identity:
     """What the host says of a caller. `identity_source` is how it knows: only `verified_credential` and `mtls` are
     charged on every plan; `header_claim` (the default) is what a caller merely said. None is unknown.
 
-    `client_address`: the IP address that the caller is seen from, where the hook cannot know it better than its host;
-    only its network is published (`networks.py`).
+    `client_address`: the IP address that the caller is seen from, where the host knows it and the hook does not, or
+    knows it better; only its network is published (`networks.py`).
     """
 
     tenant_id: str | None = None
