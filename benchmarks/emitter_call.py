@@ -104,7 +104,7 @@ def measure(calls_per_s: int = 2000, seconds: float = 10, bootstrap: str | None 
         return _run(bootstrap, calls_per_s, seconds)
     from support.kafka import KafkaBroker
 
-    with KafkaBroker() as broker:
+    with KafkaBroker(measured=True) as broker:
         broker.create_topic("emitter_call", partitions=12)
         return _run(broker.bootstrap, calls_per_s, seconds)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,11 +22,11 @@ from gatemeter.processors.metadata.tenantsfile import read_tenants_file
 from gatemeter.processors.pricing.ratesfile import build_card
 from gatemeter.processors.topics import apply_topics
 from gatemeter.schemas.signing import load_secrets
-from gatemeter.sinks.clickhouse import ClickHouseSettings, connect
-from gatemeter.sinks.local.launcher import LocalClickHouse, start
-from gatemeter.sinks.migrations import migrate
+from gatemeter.sinks.clickhouse import ClickHouseSettings
+from gatemeter.sinks.local.launcher import start
 
 if TYPE_CHECKING:
+    from support.clickhouse import ClickHouse
     from support.kafka import KafkaBroker
 
 PARTITIONS: Final = 12
@@ -51,7 +50,7 @@ class World:
     """Where everything is. `epoch` begins the gateways' one run."""
 
     broker: KafkaBroker
-    server: LocalClickHouse
+    clickhouse: ClickHouse
     folder: Path
     connection: Connection
     kids: dict[str, str]
@@ -71,16 +70,11 @@ class World:
 
     def database(self) -> ClickHouseSettings:
         """A new database with all tables."""
-        name = f"bench_{uuid.uuid4().hex[:8]}"
-        settings = ClickHouseSettings(self.server.url, self.server.user, self.server.password, name)
-        migrate(settings)
-        return settings
+        return self.clickhouse.migrated()
 
     def drop(self, database: ClickHouseSettings) -> None:
         """Forgets a database."""
-        client = connect(database, database="default")
-        client.command(f"DROP DATABASE IF EXISTS {database.database}")
-        client.close()
+        self.clickhouse.drop(database)
 
     def environment(self, topic: str, database: ClickHouseSettings) -> dict[str, str]:
         """Settings of one worker or rival; but for names and addresses the defaults, and no TICK into a shared log."""
@@ -104,10 +98,15 @@ class World:
 def world(say: Say, now_us: int) -> Iterator[World]:
     """Starts everything and ends everything."""
     sys.path.insert(0, str(ROOT / "tests"))
+    from support.clickhouse import ClickHouse
     from support.kafka import KafkaBroker
 
     say("Starting Apache Kafka and the embedded ClickHouse")
-    with TemporaryDirectory(prefix="gatemeter-bench-") as name, KafkaBroker(heap="1g") as broker, start() as server:
+    with (
+        TemporaryDirectory(prefix="gatemeter-bench-") as name,
+        KafkaBroker(heap="1g", measured=True) as broker,
+        start() as server,
+    ):
         folder = Path(name)
         operator = init_operator(folder / "operator.json", folder / "operators.json", "bench")
         connection = Connection(broker.bootstrap, operator, None, "events", "metadata")
@@ -118,7 +117,7 @@ def world(say: Say, now_us: int) -> Iterator[World]:
             gateway: add_gateway(connection, folder / "secrets.json", gateway, kind).kid
             for gateway, kind in GATEWAYS.items()
         }
-        yield World(broker, server, folder, connection, kids, f"{now_us}-1-{1:016x}")
+        yield World(broker, ClickHouse(server), folder, connection, kids, f"{now_us}-1-{1:016x}")
 
 
 def _metadata() -> list[Draft]:

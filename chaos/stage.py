@@ -199,7 +199,7 @@ def stage(horizon_s: int, orphan_timer_s: int, logs: Path | None = None) -> Iter
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="gatemeter-chaos-")))
         kafka_proxy = stack.enter_context(TcpProxy())
-        broker = stack.enter_context(KafkaBroker(heap="1g", proxy_port=kafka_proxy.port))
+        broker = stack.enter_context(KafkaBroker(heap="1g", measured=True, proxy_port=kafka_proxy.port))
         kafka_proxy.target = ("127.0.0.1", broker.behind_proxy)
         server = stack.enter_context(start())
         sink_proxy = stack.enter_context(HttpProxy(server.url))

@@ -50,7 +50,7 @@ QUICK: Final = Size(2, 20, 2, 20)
 def run(names: Sequence[str], outage_s: float, say: Say, size: Size | None = None) -> dict[str, Any]:
     """The figures of these hooks, then of `outage_s` without Kafka. Raises `RuntimeError` where an event was lost."""
     figures: dict[str, Any] = {}
-    with KafkaBroker() as broker:
+    with KafkaBroker(measured=True) as broker:
         broker.create_topic(TOPIC, partitions=12)
         for name in names:
             hook = HOOKS[name]

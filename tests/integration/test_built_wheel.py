@@ -87,6 +87,7 @@ def test_the_tests_of_the_contracts_pass_against_the_installed_wheel(installed: 
         "import pytest\n"
         f"folders = ['{ROOT}/tests/unit/schemas', '{ROOT}/tests/property/schemas', '{ROOT}/tests/unit/producers']\n"
         f"options = ['-q', '-p', 'no:cacheprovider', '--rootdir={ROOT}', '-c', '{ROOT}/pyproject.toml']\n"
+        "options.append('--hypothesis-profile=again')\n"
         "sys.exit(pytest.main([*options, *folders]))\n"
     )
     assert " passed" in run([sys.executable, "-c", script], installed)

@@ -11,6 +11,7 @@ The jars are fetched once into `<repository>/.cache/kafka/<digest of pom.xml>` (
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import fcntl
 import hashlib
@@ -20,6 +21,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -114,16 +116,23 @@ def _with_proxied_listener(properties: str, port: int, proxy_port: int) -> str:
 class KafkaBroker:
     """One broker. `start`, `stop` and `kill` may alternate: the log and the ports stay until `close`.
 
+    `measured`: the JVM compiles as well as it can, which takes seconds of both cores that a test need not pay.
     `proxy_port`: clients that come through a proxy on this port are sent back to it; it forwards to `behind_proxy`.
     """
 
     def __init__(
-        self, *, heap: str = "512m", properties: Mapping[str, str] | None = None, proxy_port: int | None = None
+        self,
+        *,
+        heap: str = "512m",
+        measured: bool = False,
+        properties: Mapping[str, str] | None = None,
+        proxy_port: int | None = None,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gatemeter-kafka-"))
         self.port = free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"
         self._heap = heap
+        self._options = [] if measured else ["-XX:TieredStopAtLevel=1"]
         self._extra = dict(properties or {})
         self._proxy_port = proxy_port
         self.behind_proxy = free_port() if proxy_port else 0
@@ -157,13 +166,18 @@ class KafkaBroker:
             text = _with_proxied_listener(text, self.behind_proxy, self._proxy_port)
         text += "".join(f"{name}={value}\n" for name, value in self._extra.items())
         (self.folder / "server.properties").write_text(text, "utf-8")
-        tool = self._java("kafka.tools.StorageTool")
-        cluster = subprocess.run([*tool, "random-uuid"], capture_output=True, text=True, timeout=60, check=True)
-        arguments = ["format", "--standalone", "-t", cluster.stdout.split()[-1], "-c", "server.properties"]
-        subprocess.run([*tool, *arguments], cwd=self.folder, capture_output=True, timeout=60, check=True)
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")  # as Kafka's own random-uuid
+        arguments = ["format", "--standalone", f"--cluster-id={cluster}", "-c", "server.properties"]
+        command = self._java("kafka.tools.StorageTool", *arguments)
+        subprocess.run(command, cwd=self.folder, capture_output=True, timeout=60, check=True)
 
     def _java(self, *arguments: str) -> list[str]:
-        options = [f"-Xmx{self._heap}", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+        options = [
+            f"-Xmx{self._heap}",
+            "-XX:+UseSerialGC",
+            *self._options,
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        ]
         return ["java", *options, "-cp", f"{libraries()}/*", *arguments]
 
     def start(self) -> None:

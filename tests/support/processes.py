@@ -85,9 +85,16 @@ class Processes:
 
 
 def eventually(condition: Callable[[], object], what: str, timeout_seconds: float = WAIT_SECONDS) -> None:
-    """Waits until `condition()` is true; fails with `what` otherwise."""
-    deadline = time.monotonic() + timeout_seconds
+    """Waits until `condition()` is true; fails with `what` otherwise.
+
+    A look that takes long, as a command that is started anew, is repeated more rarely: what is waited for has at least
+    half of the time to itself.
+    """
+    began = time.monotonic()
+    deadline = began + timeout_seconds
     while not condition():
-        if time.monotonic() > deadline:
+        looked = time.monotonic()
+        if looked > deadline:
             raise AssertionError(f"waited {timeout_seconds:.0f} s: {what}")
-        time.sleep(0.1)
+        time.sleep(max(0.1, looked - began))
+        began = time.monotonic()
