@@ -61,8 +61,11 @@ class _Priced:
     off: Fraction
     """What the invoice's quantity costs there beyond what it would cost here."""
 
-    allowed: Fraction
+    step: Fraction
     """How much of that is the provider's rounding."""
+
+    allowed: Fraction
+    """The same and what the settings let pass."""
 
 
 class _Findings:
@@ -87,8 +90,9 @@ class _Findings:
         cost = invoiced.cost or 0
         theirs = cost / quantity if quantity and invoiced.cost is not None else None
         off = Fraction(0) if ours is None else cost - quantity * ours
-        allowed = Fraction(invoiced.lines * self._sides.rounded_to, 2) + self._tolerances.amount
-        return _Priced(key, variance(self._sides, key), metered.quantity, quantity, ours, theirs, off, allowed)
+        step = Fraction(invoiced.lines * self._sides.rounded_to, 2)
+        allowed = step + self._tolerances.amount
+        return _Priced(key, variance(self._sides, key), metered.quantity, quantity, ours, theirs, off, step, allowed)
 
     def _quantity(self, key: Key, metered: Metered, invoiced: Invoiced, ours: Fraction | None) -> Fraction:
         """Where a provider tells amounts alone: as much as they buy at our price; without a price, one thing."""
@@ -145,7 +149,8 @@ class _Findings:
         """What is left when all quantities are valued is a matter of price."""
         key = priced.key
         if rounded or abs(amount) <= priced.allowed:
-            return self._finding(key, "rounding", amount, None, {})
+            is_tolerated = self._tolerances.amount > 0 and abs(amount) > priced.step
+            return self._finding(key, "within_tolerance" if is_tolerated else "rounding", amount, None, {})
         invoiced = self._sides.invoiced.get(key) or Invoiced()
         if invoiced.repeated_cost and abs(amount - invoiced.repeated_cost) <= priced.allowed:
             return self._finding(key, "duplicate", amount, None, {"billed_twice_pico": str(invoiced.repeated_cost)})

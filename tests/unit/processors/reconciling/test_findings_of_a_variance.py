@@ -279,6 +279,18 @@ def test_what_the_settings_let_pass_is_within_tolerance() -> None:
     assert found(sides, Tolerances(quantity_ppm=1_000)) == [("within_tolerance", key(), PRICES[INPUT])]
 
 
+def test_an_amount_that_the_settings_let_pass_is_no_rounding_and_shared_out_to_nobody() -> None:
+    sides = both(key(), key(2))
+    sides.rounded_to = CENT
+    cost = 1_000 * PRICES[INPUT]
+    sides.invoiced[key()] = invoiced(1_000, cost=cost + CENT // 2)
+    sides.invoiced[key(2)] = invoiced(1_000, cost=cost + 3 * CENT)
+    assert found(sides, Tolerances(amount=5 * CENT)) == [
+        ("rounding", key(), CENT // 2),
+        ("within_tolerance", key(2), 3 * CENT),
+    ]
+
+
 def test_a_provider_that_tells_amounts_alone_is_compared_by_amounts() -> None:
     keys = [key(day) for day in range(1, 5)]
     sides = both(*keys)
