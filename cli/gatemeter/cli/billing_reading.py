@@ -18,6 +18,7 @@ from gatemeter.cli.screen import cell, plain_table
 from gatemeter.sinks.billing import stored
 from gatemeter.sinks.billing.lines import CONTENTS
 from gatemeter.sinks.clickhouse import connect
+from gatemeter.sinks.spreadsheets import csv_cell
 
 _SHORT: Final = 12
 _REJECTED: Final = 100
@@ -222,5 +223,5 @@ def _csv(lines: list[stored.Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, stored.LINE_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_plain(line) for line in lines)
+    writer.writerows({name: csv_cell(value) for name, value in _plain(line).items()} for line in lines)
     return text.getvalue()

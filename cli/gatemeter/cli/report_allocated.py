@@ -19,6 +19,7 @@ from gatemeter.sinks.reports.allocating import Allocated, Party
 from gatemeter.sinks.reports.allocation import AllocatedLine, allocation
 from gatemeter.sinks.reports.cents import format_minor
 from gatemeter.sinks.reports.money import text_of
+from gatemeter.sinks.spreadsheets import csv_cell
 
 
 def print_allocation(client: Client, tenant: str, month: str, *, as_json: bool, as_csv: bool) -> None:
@@ -98,7 +99,8 @@ def _csv(lines: Sequence[AllocatedLine]) -> str:
     writer.writerow(("month", "kind", "id", "currency", "own", "out", "in", "total"))
     for line in lines:
         amounts = (text_of(line.pico[side]) for side in ("own", "out", "in"))
-        writer.writerow((f"{line.month:%Y-%m}", *line.party, line.currency, *amounts, text_of(line.total(line.pico))))
+        party = map(csv_cell, line.party)
+        writer.writerow((f"{line.month:%Y-%m}", *party, line.currency, *amounts, text_of(line.total(line.pico))))
     return out.getvalue()
 
 

@@ -12,6 +12,7 @@ from gatemeter.sinks.reports.cents import format_minor
 from gatemeter.sinks.reports.converted import ConvertedLine, ConvertedSettlement
 from gatemeter.sinks.reports.money import text_of
 from gatemeter.sinks.reports.statement import AMOUNTS, StatementLine
+from gatemeter.sinks.spreadsheets import csv_cell
 from gatemeter.sinks.terms.commitments import Settlement
 from gatemeter.sinks.terms.exchange import Conversion
 from gatemeter.sinks.terms.months import utc_text
@@ -105,5 +106,5 @@ def _csv(*groups: Sequence[dict[str, Any]]) -> str:
         columns = list(dict.fromkeys(name for row in rows for name in row))
         writer = csv.DictWriter(out, fieldnames=columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     return out.getvalue()

@@ -67,7 +67,7 @@ def test_an_import_is_listed_shown_and_its_lines_are_exact(run: Run, tmp_path: P
         '{"object":"page","data":[{"start_time":1793664000,"end_time":1793750400,"results":[{"amount":'
         '{"value":0.100000000001,"currency":"usd"},"line_item":"gpt-5.5, input","project_id":"proj_[bold]"}]}]}',
     )
-    done = run("import", path, "--format", "openai-costs", "--account", "org-1", "--by", "ada")
+    done = run("import", path, "--format", "openai-costs", "--account", "=1+1", "--by", "ada")
     assert done.exit_code == 0, done.output
     assert "1 lines of openai of 2026-11-03 to 2026-11-03 (UTC)" in done.stdout
     (line,) = in_force(run)
@@ -78,9 +78,10 @@ def test_an_import_is_listed_shown_and_its_lines_are_exact(run: Run, tmp_path: P
     assert (listed["imported_by"], listed["days_in_force"], listed["lines"]) == ("ada", 1, 1)
     shown = run("show", listed["import_id"][:8])
     assert "0.100000000001" in shown.stdout
-    assert "org-1" in shown.stdout
+    assert "=1+1" in shown.stdout
     assert "proj_[bold]" in run("lines").stdout
-    assert "0.100000000001" in run("lines", "--csv", "--period", "2026-11").stdout
+    assert "0.100000000001" in (table := run("lines", "--csv", "--period", "2026-11").stdout)
+    assert ",'=1+1," in table, "no spreadsheet calculates it"
     assert in_force(run, "--period", "2026-10") == []
 
 

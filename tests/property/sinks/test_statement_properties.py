@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gatemeter.cli.statement.as_csv import defused, focus_csv, journal_csv, lines_csv
+from gatemeter.cli.statement.as_csv import focus_csv, journal_csv, lines_csv
 from gatemeter.schemas.tables import BUCKETS, METERS
 from gatemeter.sinks.reports.money import pico_of
 from gatemeter.sinks.reports.statement import COMPONENTS
+from gatemeter.sinks.spreadsheets import csv_cell, defused
 from gatemeter.sinks.statements.beside import Tenant
 from gatemeter.sinks.statements.dividing import divide
 from gatemeter.sinks.statements.journal import Accounts, journal
@@ -137,6 +139,17 @@ def test_text_keeps_itself_behind_at_most_an_apostrophe(text: str) -> None:
     shown = defused(text)
     assert shown.removeprefix("'") == text or shown == text
     assert not shown.startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+@given(st.decimals(-(10**20), 10**20, places=12) | st.integers())
+def test_a_cell_that_is_a_number_stays_one(number: Any) -> None:
+    assert csv_cell(number) is number
+    assert csv_cell(f"{number:f}") == f"{number:f}"
+
+
+@given(st.text(), st.sampled_from(["=", "@", "\t", "\r", "=-1", "+a", "-a"]))
+def test_a_cell_that_begins_like_a_formula_is_text(text: str, front: str) -> None:
+    assert csv_cell(front + text) == f"'{front}{text}"
 
 
 def _pico(text: str) -> int:

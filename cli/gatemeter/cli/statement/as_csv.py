@@ -12,12 +12,12 @@ from gatemeter.schemas.tables import BUCKETS, METERS
 from gatemeter.sinks.reports.cents import format_minor
 from gatemeter.sinks.reports.money import text_of
 from gatemeter.sinks.reports.statement import COMPONENTS
+from gatemeter.sinks.spreadsheets import defused
 from gatemeter.sinks.statements import focus
 from gatemeter.sinks.statements.journal import Accounts, journal
 from gatemeter.sinks.statements.lines import BilledLine
 from gatemeter.sinks.statements.whole import Statement
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _NUMBERS: Final = frozenset(
     ("BilledCost", "EffectiveCost", "ContractedCost", "ListCost", "ListUnitPrice", "ContractedUnitPrice")
 ) | frozenset(("PricingQuantity", "ConsumedQuantity"))
@@ -40,11 +40,6 @@ JOURNAL_COLUMNS: Final = (
     *("journal_id", "line", "posting_date", "period", "tenant_id", "account", "cost_centre", "debit", "credit"),
     *("currency", "usage_period", "cause", "reversal", "description"),
 )
-
-
-def defused(text: str) -> str:
-    """Text that no spreadsheet calculates: one that begins like a formula gets an apostrophe before it."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def lines_csv(statement: Statement) -> str:

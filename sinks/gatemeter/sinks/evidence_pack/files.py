@@ -17,6 +17,7 @@ from gatemeter.schemas.signing import OperatorKey
 from gatemeter.sinks.evidence_pack.answers import Answer, Bound, Period
 from gatemeter.sinks.evidence_pack.controls import Controls
 from gatemeter.sinks.evidence_pack.index import CLAIM, index_of, name_of
+from gatemeter.sinks.spreadsheets import csv_cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def files_of(found: Found, made_at: datetime, key: OperatorKey | None) -> dict[s
         files[f"queries/{name}.sql"] = _sql(answer, found.period).encode()
         files[f"results/{name}.json"] = _json(_answer(answer, found.period))
         if not answer.problem:
-            files[f"results/{name}.csv"] = _csv(answer).encode()
+            files[f"results/{name}.csv"] = result_csv(answer).encode()
     rows = {f"results/{name_of(each)}.{kind}": len(each.rows) for each in found.answers for kind in ("csv", "json")}
     entries = {
         name: {"sha256": digest(content), "bytes": len(content)} | ({"rows": rows[name]} if name in rows else {})
@@ -113,7 +114,8 @@ def _sql(answer: Answer, period: Period) -> str:
     return f"-- {answer.query.title}\n{values}\n{answer.query.sql};\n"
 
 
-def _csv(answer: Answer) -> str:
+def result_csv(answer: Answer) -> str:
+    """The rows of an answer; what a spreadsheet would calculate is text."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(answer.columns)
@@ -122,7 +124,7 @@ def _csv(answer: Answer) -> str:
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else csv_cell(value)
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

@@ -1,0 +1,22 @@
+"""CSV that people open in a spreadsheet: what it would take for a formula stays text.
+
+Names come from outside: `=HYPERLINK(…)` as the name of an application must not run where finance reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+
+
+def defused(text: str) -> str:
+    """Text that no spreadsheet calculates: one that begins like a formula gets an apostrophe before it."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def csv_cell(value: Any) -> Any:
+    """A value of a CSV file: text is defused unless it is a plain number, such as -0.25; anything else is as it is."""
+    return defused(value) if isinstance(value, str) and not _NUMBER.fullmatch(value) else value
