@@ -14,7 +14,7 @@ from clickhouse_connect.driver.client import Client
 
 from gatemeter.processors.metadata.cards import ANY_CLASS
 from gatemeter.processors.metadata.records import entry_of
-from gatemeter.processors.metadata.views import RateCard, RateTier, build_view
+from gatemeter.processors.metadata.views import Rate, RateCard, RateTier, build_view
 from gatemeter.processors.pricing.components import tier_of
 from gatemeter.schemas.codec import Decoded
 from gatemeter.schemas.tables import BUCKETS, METERS
@@ -51,6 +51,15 @@ class Prices:
             return None
         bounds = (0, *self.bounds)
         return tier_of(rate, bounds[min(group["bound"], len(bounds) - 1)] + 1)
+
+    def of_model(self, provider: str, model: str, at_us: int) -> dict[tuple[str, str, str], Rate]:
+        """The prices of a model at an instant by service tier, workload class ('any') and region ('' is any)."""
+        found: dict[tuple[str, str, str], Rate] = {}
+        for tier, workload_class, region in sorted(self._all.places.get((provider, model), ())):
+            rate = self._all.rate(provider, model, tier, workload_class, region, at_us)
+            if rate is not None:
+                found[tier, workload_class, region] = rate
+        return found
 
     def elsewhere(self, provider: str, model: str, bought: str, at_us: int) -> dict[str, int]:
         """What one unit costs in each tier and class ('flex any') of a model, 10⁻¹² units, at the contract's price."""

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from gatemeter.processors.pricing.ratesfile import build_card
 from gatemeter.processors.reconciling import metered
+from gatemeter.processors.reconciling.invoiced_rates import rates_file
 from gatemeter.processors.reconciling.kept import changes, keep, kept_findings, kept_run, kept_runs
 from gatemeter.processors.reconciling.running import Run, Wanted, reconcile
 from gatemeter.processors.reconciling.settings import ReconcileError, Scope, Settings
@@ -251,6 +253,33 @@ def test_runs_are_kept_shown_compared_and_superseded(clickhouse_client: Client, 
     assert [int(value * 10**12) for value in status[0]] == [
         *(INPUT + OUTPUT, 2 * (INPUT + OUTPUT) + 7, INPUT + OUTPUT + 7, 7, INPUT + OUTPUT),
     ]
+
+
+def test_the_rates_of_an_invoice_have_all_that_the_card_has_of_a_model(
+    clickhouse_client: Client, card: str, tmp_path: Path
+) -> None:
+    write_facts(clickhouse_client, [used("r1", noon(1), card)])
+    dearer = [
+        line(date(2026, 10, 1), "input_text_uncached", 1_000, 1_000 * 3_000_000),
+        line(date(2026, 10, 1), "output_total", 100, 100 * 12_000_000),
+    ]
+    write_import(clickhouse_client, "i1", dearer)
+    run = run_of(clickhouse_client)
+    assert {cause for cause, *_ in said(run)} == {"price_difference"}
+    keep(clickhouse_client, run, "ada")
+    file = tmp_path / "invoice.yaml"
+    file.write_text(rates_file(clickhouse_client, kept_run(clickhouse_client, run.run_id), "invoice"))
+    rates = {
+        each["workload_class"]: {name: (pico, each["provider_pico"][name]) for name, pico in each["list_pico"].items()}
+        for each in build_card(file).datum["rates"]
+    }
+    assert rates["any"] == {
+        "input_text_uncached": (2_500_000, 3_000_000),
+        "input_text_cache_read": (1_250_000, 1_250_000),
+        "output_text_visible": (10_000_000, 12_000_000),
+        "output_text_reasoning": (10_000_000, 12_000_000),
+    }
+    assert rates["batch"]["output_text_visible"] == (5_000_000, 5_000_000)
 
 
 def test_a_run_that_is_unknown_is_an_error(clickhouse_client: Client) -> None:
