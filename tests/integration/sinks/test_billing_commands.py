@@ -85,6 +85,24 @@ def test_an_import_is_listed_shown_and_its_lines_are_exact(run: Run, tmp_path: P
     assert in_force(run, "--period", "2026-10") == []
 
 
+def test_the_same_file_for_another_account_takes_the_place_of_the_first(run: Run, tmp_path: Path) -> None:
+    path = wrote(tmp_path / "costs.json", openai_page(openai_cost(organization_id=None), days=2))
+    assert run("import", path, "--format", "openai-costs").exit_code == 0
+    done = run("import", path, "--format", "openai-costs", "--account", "org-7")
+    assert "which is the same file" in done.stdout
+    assert {line["account"] for line in in_force(run)} == {"org-7"}
+    listed = json.loads(run("list", "--json").stdout)
+    assert [each["days_in_force"] for each in listed] == [2, 0]
+
+
+def test_an_empty_export_that_two_accounts_have_alike_takes_nothing_from_either(run: Run, tmp_path: Path) -> None:
+    empty = wrote(tmp_path / "empty.json", openai_page(days=2))
+    full = wrote(tmp_path / "full.json", openai_page(openai_cost(organization_id=None), days=2))
+    for path, account in ((empty, "a"), (full, "a"), (empty, "b")):
+        assert run("import", path, "--format", "openai-costs", "--account", account).exit_code == 0
+    assert {line["account"] for line in in_force(run)} == {"a"}
+
+
 def test_the_same_file_again_changes_nothing(run: Run, tmp_path: Path, clickhouse_client: Client) -> None:
     path = wrote(tmp_path / "costs.json", openai_page(openai_cost(), days=2))
     assert run("import", path, "--format", "openai-costs").exit_code == 0

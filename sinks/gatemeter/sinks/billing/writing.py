@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 
 from gatemeter.sinks.arrow import PICO
 from gatemeter.sinks.billing.importing import Identity, Outcome
-from gatemeter.sinks.billing.lines import BillingLine, Rejected
+from gatemeter.sinks.billing.lines import BillingLine, Covered, Rejected
 from gatemeter.sinks.failures import FAILURES, sink_error
 from gatemeter.sinks.rows import query_rows
 
@@ -57,6 +57,11 @@ _IMPORTS: Final = pa.schema(
         ("lines_digest", _TEXT),
     ]
 )
+_SAME_FILE: Final = """
+SELECT import_id, provider, account, content, billing_day FROM billing_days
+WHERE import_id != {id:String} AND import_id IN
+    (SELECT import_id FROM billing_imports FINAL WHERE file_digest = {digest:String})
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +99,9 @@ class BillingWriter:
         self._insert("billing_rejected", _REJECTED, [[import_id] * len(rejected), *columns])
 
     def finish(self, identity: Identity, outcome: Outcome, *, file_name: str, imported_by: str, now_us: int) -> None:
-        """Lets the import count: the days that it speaks of, then the import."""
-        covered = outcome.covered
+        """Lets the import count: the days that it speaks of, then the import. Where the same file counts as it was
+        imported before, in another way or for another account, it takes the place of that, and `outcome` notes it."""
+        covered = list(dict.fromkeys((*outcome.covered, *self._same_file(identity, outcome))))
         columns: list[list[Any]] = [[identity.import_id] * len(covered)]
         columns += [[getattr(day, name) for day in covered] for name in _COVERAGE.names[1:]]
         if covered:
@@ -119,6 +125,14 @@ class BillingWriter:
             "lines_digest": outcome.lines_digest,
         }
         self._insert("billing_imports", _IMPORTS, [[row[name]] for name in _IMPORTS.names])
+
+    def _same_file(self, identity: Identity, outcome: Outcome) -> list[Covered]:
+        """What counts of other imports of the same bytes: a file counts once, whatever was said of it."""
+        asked = {"id": identity.import_id, "digest": identity.digest}
+        rows = query_rows(self._client, "look for the same file", _SAME_FILE, asked)
+        for import_id in sorted({row.pop("import_id") for row in rows}):
+            outcome.notes.append(f"takes the place of import {import_id[:12]}, which is the same file")
+        return [Covered(**row) for row in rows]
 
     def _insert(self, table: str, schema: pa.Schema, columns: list[list[Any]]) -> None:
         arrays = [pa.array(values, kind.type) for values, kind in zip(columns, schema, strict=True)]
