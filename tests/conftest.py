@@ -28,4 +28,4 @@ settings.register_profile("soak", settings.get_profile("unhurried"), max_example
 settings.register_profile("again", settings.get_profile("unhurried"), max_examples=10)
 settings.load_profile("soak" if IS_SOAK else "unhurried")
 
-pytest_plugins = ["support.clickhouse", "support.kafka"]
+pytest_plugins = ["support.clickhouse", "support.distribution", "support.kafka"]

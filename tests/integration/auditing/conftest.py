@@ -14,7 +14,7 @@ from support.kafka import KafkaBroker
 from support.processes import Processes
 from support.spine import Spine
 
-REQUESTS = 300
+REQUESTS = 120
 
 
 @dataclass
