@@ -120,7 +120,7 @@ ORDER BY (run_id, entry)
 SETTINGS min_bytes_for_wide_part = 134217728;
 
 -- Sealed entries, append-only: read the view ledger_entries, where those of canonical seals count, each once. Two sealers
--- of one hour write equal rows; they collapse.
+-- of one hour write equal rows; they collapse. Granules are small, so that the rows of one tenant are a part of an hour's.
 CREATE TABLE IF NOT EXISTS ledger
 (
     seal_id String,
@@ -204,7 +204,7 @@ CREATE TABLE IF NOT EXISTS ledger
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(posted_hour)
 ORDER BY (posted_hour, tenant_id, gateway_id, request_id, attempt, seal_id, entry)
-SETTINGS min_bytes_for_wide_part = 134217728;
+SETTINGS min_bytes_for_wide_part = 134217728, index_granularity = 1024;
 
 -- The leaves of each seal's tree: what a fact looked like when its hour was sealed.
 CREATE TABLE IF NOT EXISTS seal_leaves

@@ -242,26 +242,86 @@ WHERE posted_hour <= {through:DateTime64(6, 'UTC')}
         WHERE posted_hour <= {through:DateTime64(6, 'UTC')} AND reverses != ''
     );
 
--- What is charged, line by line: every attempt, every decision and every free correction once. The basis of all
--- chargeback views. Requests with a row in an hour that is not sealed yet are read from the facts, all others from the
--- ledger. `posting_period`: the month in which it was booked, `seal_id`: the seal that holds it; '' while it is not sealed.
-CREATE OR REPLACE VIEW charge_lines AS
+-- Requests and decisions with a row in an hour that is not sealed yet that can have a line of a tenant with a usage hour
+-- from `first_hour` to `last_hour`: one of their rows says so, or a correction. Who bears them, only the whole request says.
+CREATE OR REPLACE VIEW unsealed_of AS
 WITH
     (SELECT max(posted_hour) FROM seals) AS sealed_hour,
     sealed_hour = toDateTime64(0, 6, 'UTC') AS nothing_sealed
+SELECT 'usage' AS kind, gateway_id, request_id AS id
+FROM usage_facts
+PREWHERE tenant_id = {tenant:String}
+WHERE usage_hour >= {first_hour:DateTime64(6, 'UTC')} AND usage_hour <= {last_hour:DateTime64(6, 'UTC')}
+    AND (nothing_sealed OR (gateway_id, request_id) IN
+    (
+        SELECT gateway_id, request_id FROM usage_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
+    ))
+UNION ALL
+SELECT 'usage' AS kind, gateway_id, request_id AS id
+FROM corrections
+WHERE target = 'usage' AND tenant_id = {tenant:String}
+    AND (nothing_sealed OR (gateway_id, request_id) IN
+    (
+        SELECT gateway_id, request_id FROM usage_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
+    ))
+UNION ALL
+SELECT 'decision' AS kind, gateway_id, decision_id AS id
+FROM policy_facts
+PREWHERE tenant_id = {tenant:String}
+WHERE usage_hour >= {first_hour:DateTime64(6, 'UTC')} AND usage_hour <= {last_hour:DateTime64(6, 'UTC')}
+    AND (nothing_sealed OR (gateway_id, decision_id) IN
+    (
+        SELECT gateway_id, decision_id FROM policy_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
+    ))
+UNION ALL
+SELECT 'decision' AS kind, gateway_id, request_id AS id
+FROM corrections
+WHERE target = 'decision' AND tenant_id = {tenant:String}
+    AND (nothing_sealed OR (gateway_id, request_id) IN
+    (
+        SELECT gateway_id, decision_id FROM policy_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
+    ));
+
+-- What is charged, line by line: every attempt, every decision and every free correction once. The basis of all
+-- chargeback views. Requests with a row in an hour that is not sealed yet are read from the facts, all others from the
+-- ledger. `posting_period`: the month in which it was booked, `seal_id`: the seal that holds it; '' while it is not sealed.
+-- `charge_lines_of` reads those of one tenant ('': of all) with usage hours from `first_hour` to `last_hour`.
+CREATE OR REPLACE VIEW charge_lines_of AS
+WITH
+    (SELECT max(posted_hour) FROM seals) AS sealed_hour,
+    sealed_hour = toDateTime64(0, 6, 'UTC') AS nothing_sealed,
+    {tenant:String} = '' AS of_all
 SELECT * EXCEPT (correction_run, correction_cause, correction_reason, correction_hour), '' AS posting_period, '' AS seal_id
 FROM usage_lines_as_of(through = '2299-12-31 23:00:00')
-WHERE nothing_sealed OR (gateway_id, request_id) IN
-(
-    SELECT gateway_id, request_id FROM usage_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
-)
+WHERE usage_hour >= {first_hour:DateTime64(6, 'UTC')} AND usage_hour <= {last_hour:DateTime64(6, 'UTC')}
+    AND (of_all OR (tenant_id = {tenant:String} AND (gateway_id, request_id) IN
+    (
+        SELECT gateway_id, id
+        FROM unsealed_of(
+            tenant = {tenant:String},
+            first_hour = {first_hour:DateTime64(6, 'UTC')}, last_hour = {last_hour:DateTime64(6, 'UTC')})
+        WHERE kind = 'usage' AND NOT of_all
+    )))
+    AND (NOT of_all OR nothing_sealed OR (gateway_id, request_id) IN
+    (
+        SELECT gateway_id, request_id FROM usage_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
+    ))
 UNION ALL
 SELECT * EXCEPT (correction_run, correction_cause, correction_reason, correction_hour), '' AS posting_period, '' AS seal_id
 FROM decision_lines_as_of(through = '2299-12-31 23:00:00')
-WHERE nothing_sealed OR (gateway_id, decision_id) IN
-(
-    SELECT gateway_id, decision_id FROM policy_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
-)
+WHERE usage_hour >= {first_hour:DateTime64(6, 'UTC')} AND usage_hour <= {last_hour:DateTime64(6, 'UTC')}
+    AND (of_all OR (tenant_id = {tenant:String} AND (gateway_id, decision_id) IN
+    (
+        SELECT gateway_id, id
+        FROM unsealed_of(
+            tenant = {tenant:String},
+            first_hour = {first_hour:DateTime64(6, 'UTC')}, last_hour = {last_hour:DateTime64(6, 'UTC')})
+        WHERE kind = 'decision' AND NOT of_all
+    )))
+    AND (NOT of_all OR nothing_sealed OR (gateway_id, decision_id) IN
+    (
+        SELECT gateway_id, decision_id FROM policy_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
+    ))
 UNION ALL
 SELECT
     kind,
@@ -280,6 +340,8 @@ SELECT
     posting_period, seal_id
 FROM sealed_lines_as_of(through = '2299-12-31 23:00:00')
 WHERE posted_hour <= sealed_hour
+    AND usage_hour >= {first_hour:DateTime64(6, 'UTC')} AND usage_hour <= {last_hour:DateTime64(6, 'UTC')}
+    AND (of_all OR tenant_id = {tenant:String})
     AND NOT (kind = 'usage' AND (gateway_id, request_id) IN
     (
         SELECT gateway_id, request_id FROM usage_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
@@ -288,6 +350,9 @@ WHERE posted_hour <= sealed_hour
     (
         SELECT gateway_id, decision_id FROM policy_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
     ));
+
+CREATE OR REPLACE VIEW charge_lines AS
+SELECT * FROM charge_lines_of(tenant = '', first_hour = '1900-01-01 00:00:00', last_hour = '2299-12-31 23:00:00');
 
 -- What was booked in each month and why: all entries of the ledger, so that a month that was closed never changes.
 CREATE OR REPLACE VIEW postings AS

@@ -19,6 +19,7 @@ MOST_EXCEPTIONS: Final = 1_000
 
 # What takes back and what is put instead are entries of one seal for one attempt: both are of the run of the latter.
 # A reconciliation has a reason for each of its causes; any other run has one.
+# Most hours have neither: which ones have is asked first, of a few columns.
 _ADJUSTMENTS: Final = """
 SELECT posting_period, usage_period, cause, run, currency, min(why) AS reason,
     countIf(reverses = '') AS entries, countIf(reverses != '') AS reversals, sum(a.charge) AS charge,
@@ -29,7 +30,12 @@ FROM
         max(if(position(reference, ':') > 0, '', reference)) OVER same AS run, max(reason) OVER same AS why
     FROM ledger_entries
     WHERE tenant_id = {tenant:String} AND (posting_period = {period:String} OR usage_period = {period:String})
-        AND posted_hour >= fromUnixTimestamp64Micro({start_us:Int64}, 'UTC')
+        AND posted_hour IN
+        (
+            SELECT posted_hour FROM ledger
+            WHERE tenant_id = {tenant:String} AND posted_hour >= fromUnixTimestamp64Micro({start_us:Int64}, 'UTC')
+                AND cause != 'usage' AND (cause != 'late' OR usage_period != posting_period)
+        )
         AND cause != 'usage' AND (cause != 'late' OR usage_period != posting_period)
     WINDOW same AS (PARTITION BY seal_id, kind, gateway_id, request_id, decision_id, attempt,
         if(kind = 'correction', entry, 0))

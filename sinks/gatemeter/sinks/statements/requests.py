@@ -10,8 +10,8 @@ from clickhouse_connect.driver.client import Client
 
 from gatemeter.sinks.failures import FAILURES, sink_error
 from gatemeter.sinks.reports.money import number, pico_of
-from gatemeter.sinks.statements.lines import SETTINGS, asked, billed_sql
-from gatemeter.sinks.statements.period import PeriodState
+from gatemeter.sinks.statements.lines import SETTINGS, asked
+from gatemeter.sinks.terms.months import Month
 
 TOP: Final = 10
 
@@ -80,9 +80,12 @@ class Requests:
         )
 
 
-def requests_of(client: Client, tenant: str, state: PeriodState, only: str) -> Requests:
-    """`only`: the currency that lines without any join. Raises `SinkUnavailable`, `SinkRefused`."""
-    billed, parameters = billed_sql(state), {**asked(tenant, state.month), "only": only}
+def requests_of(client: Client, tenant: str, month: Month, billed: str, only: str) -> Requests:
+    """Of the lines `billed` (of `billed_sql`). `only`: the currency that lines without any join.
+
+    Raises `SinkUnavailable`, `SinkRefused`.
+    """
+    parameters = {**asked(tenant, month), "only": only}
     try:
         found = client.query(_COUNTED.format(top=TOP, billed=billed), parameters, settings=SETTINGS)
         rows = list(found.named_results())

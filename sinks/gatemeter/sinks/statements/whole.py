@@ -13,7 +13,7 @@ from gatemeter.sinks.reports.allocation import AllocatedLine, allocation
 from gatemeter.sinks.reports.cents import apportion
 from gatemeter.sinks.reports.statement import StatementLine
 from gatemeter.sinks.statements import beside
-from gatemeter.sinks.statements.lines import BilledLine, billed_lines, in_one_currency, summed
+from gatemeter.sinks.statements.lines import BilledLine, billed_lines, billed_sql, in_one_currency, summed
 from gatemeter.sinks.statements.period import PeriodState, period_state
 from gatemeter.sinks.statements.requests import Requests, TopRequest, requests_of
 from gatemeter.sinks.terms.months import Month
@@ -120,9 +120,10 @@ class Statement:
 def read_statement(client: Client, tenant: str, month: Month, now_us: int) -> Statement:
     """Reads it. Raises `SinkUnavailable`, `SinkRefused`."""
     state = period_state(client, month)
-    lines = billed_lines(client, tenant, state)
+    billed = billed_sql(client, tenant, state)
+    lines = billed_lines(client, tenant, month, billed)
     only = in_one_currency(lines)
-    requests = requests_of(client, tenant, state, only)
+    requests = requests_of(client, tenant, month, billed, only)
     return Statement(
         tenant=beside.tenant_of(client, tenant, month),
         state=state,

@@ -30,6 +30,8 @@ GRANT SELECT ON sealed_lines_as_of TO gatemeter_writer;
 GRANT SELECT ON ledger_entries TO gatemeter_writer;
 -- The worker that watches budgets reads what was charged.
 GRANT SELECT ON charge_lines TO gatemeter_writer;
+GRANT SELECT ON charge_lines_of TO gatemeter_writer;
+GRANT SELECT ON unsealed_of TO gatemeter_writer;
 
 -- Analysts: read tables and views, nothing else. Raw bytes of refused and conflicting records are not theirs.
 CREATE ROLE IF NOT EXISTS gatemeter_analyst;
