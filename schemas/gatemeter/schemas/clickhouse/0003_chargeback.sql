@@ -294,14 +294,15 @@ WITH
 SELECT * EXCEPT (correction_run, correction_cause, correction_reason, correction_hour), '' AS posting_period, '' AS seal_id
 FROM usage_lines_as_of(through = '2299-12-31 23:00:00')
 WHERE usage_hour >= {first_hour:DateTime64(6, 'UTC')} AND usage_hour <= {last_hour:DateTime64(6, 'UTC')}
-    AND (of_all OR (tenant_id = {tenant:String} AND (gateway_id, request_id) IN
+    AND (of_all OR tenant_id = {tenant:String})
+    AND (of_all OR (gateway_id, request_id) IN
     (
         SELECT gateway_id, id
         FROM unsealed_of(
             tenant = {tenant:String},
             first_hour = {first_hour:DateTime64(6, 'UTC')}, last_hour = {last_hour:DateTime64(6, 'UTC')})
         WHERE kind = 'usage' AND NOT of_all
-    )))
+    ))
     AND (NOT of_all OR nothing_sealed OR (gateway_id, request_id) IN
     (
         SELECT gateway_id, request_id FROM usage_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
@@ -310,14 +311,15 @@ UNION ALL
 SELECT * EXCEPT (correction_run, correction_cause, correction_reason, correction_hour), '' AS posting_period, '' AS seal_id
 FROM decision_lines_as_of(through = '2299-12-31 23:00:00')
 WHERE usage_hour >= {first_hour:DateTime64(6, 'UTC')} AND usage_hour <= {last_hour:DateTime64(6, 'UTC')}
-    AND (of_all OR (tenant_id = {tenant:String} AND (gateway_id, decision_id) IN
+    AND (of_all OR tenant_id = {tenant:String})
+    AND (of_all OR (gateway_id, decision_id) IN
     (
         SELECT gateway_id, id
         FROM unsealed_of(
             tenant = {tenant:String},
             first_hour = {first_hour:DateTime64(6, 'UTC')}, last_hour = {last_hour:DateTime64(6, 'UTC')})
         WHERE kind = 'decision' AND NOT of_all
-    )))
+    ))
     AND (NOT of_all OR nothing_sealed OR (gateway_id, decision_id) IN
     (
         SELECT gateway_id, decision_id FROM policy_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
