@@ -179,7 +179,9 @@ def test_periods_are_of_the_usage_and_late_posting_is_told(facts: Facts) -> None
     assert line == {"hour": "2026-03-01 12:00:00.000000", "charge": exact(66), "late_charge": exact(33)}
 
 
+_OF_ACME = "(tenant = 'acme', first_hour = '2026-03-01 00:00:00', last_hour = '2026-03-01 23:00:00')"
 _ASKED = {
+    **dict.fromkeys(("charge_lines_of", "unsealed_of"), _OF_ACME),
     "retry_groups_of": "(keys = [])",
     "facts_between": "(since = '2026-03-01 00:00:00', until = '2026-03-02 00:00:00')",
 }
