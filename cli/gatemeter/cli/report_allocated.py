@@ -17,7 +17,7 @@ from gatemeter.cli.clickhouse_options import console
 from gatemeter.cli.screen import plain_table
 from gatemeter.sinks.reports.allocating import Allocated, Party
 from gatemeter.sinks.reports.allocation import AllocatedLine, allocation
-from gatemeter.sinks.reports.cents import format_minor
+from gatemeter.sinks.reports.cents import format_minor, plain_minor
 from gatemeter.sinks.reports.money import text_of
 from gatemeter.sinks.spreadsheets import csv_cell
 
@@ -58,7 +58,7 @@ def allocation_json(lines: Sequence[AllocatedLine], allocated: Allocated) -> dic
                 f"to_{share.receiver.kind}": share.receiver.id,
                 "currency": share.currency,
                 "charge": text_of(share.pico),
-                "rounded": format_minor(share.cents, share.currency),
+                "rounded": plain_minor(share.cents, share.currency),
             }
             for share in allocated.shares
         ],
@@ -88,8 +88,8 @@ def _line(line: AllocatedLine) -> dict[str, Any]:
         "currency": line.currency,
         **{side: text_of(pico) for side, pico in line.pico.items()},
         "total": text_of(line.total(line.pico)),
-        "rounded": {side: format_minor(cents, line.currency) for side, cents in line.cents.items()}
-        | {"total": format_minor(line.total(line.cents), line.currency)},
+        "rounded": {side: plain_minor(cents, line.currency) for side, cents in line.cents.items()}
+        | {"total": plain_minor(line.total(line.cents), line.currency)},
     }
 
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gatemeter.cli.screen import plain_table
-from gatemeter.sinks.reports.cents import apportion, format_minor
+from gatemeter.sinks.reports.cents import apportion, format_minor, plain_minor
 from gatemeter.sinks.reports.converted import ConvertedSettlement
 from gatemeter.sinks.reports.money import text_of
 from gatemeter.sinks.terms.commitments import POSTED_TO, Settlement
@@ -85,5 +85,5 @@ def settlement_json(line: Settlement) -> dict[str, Any]:
         "unpriced_attempts": line.unpriced_attempts,
         "other_currency_attempts": line.other_currency_attempts,
         "source": line.source,
-        "rounded": {name: format_minor(units, line.currency) for name, units in settlement_cents(line).items()},
+        "rounded": {name: plain_minor(units, line.currency) for name, units in settlement_cents(line).items()},
     }

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gatemeter.cli.settlement_tables import settlement_json
-from gatemeter.sinks.reports.cents import format_minor
+from gatemeter.sinks.reports.cents import plain_minor
 from gatemeter.sinks.reports.converted import ConvertedLine, ConvertedSettlement
 from gatemeter.sinks.reports.money import text_of
 from gatemeter.sinks.reports.statement import AMOUNTS, StatementLine
@@ -73,7 +73,7 @@ def _rate(conversion: Conversion | None) -> dict[str, str] | None:
 
 
 def _rounded(cents: Mapping[str, int], currency: str) -> dict[str, str]:
-    return {name: format_minor(units, currency) for name, units in cents.items()}
+    return {name: plain_minor(units, currency) for name, units in cents.items()}
 
 
 def _flat(data: dict[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatemeter.sinks.reports.cents import apportion, format_minor, minor_digits, round_half_even
+from gatemeter.sinks.reports.cents import apportion, format_minor, minor_digits, plain_minor, round_half_even
 
 AMOUNT = st.integers(-(10**20), 10**20) | st.integers(-(10**32), 10**32) | st.integers(-30, 30).map(lambda n: n * 10**9)
 LINES = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), AMOUNT, max_size=8)
@@ -50,5 +51,9 @@ def test_ties_go_to_the_smaller_key_and_the_boundary_is_a_half() -> None:
 
 @given(st.integers(-(10**12), 10**12))
 def test_text_has_the_currencys_digits(units: int) -> None:
-    assert int(format_minor(units, "USD").replace(",", "").replace(".", "")) == units
-    assert int(format_minor(units, "JPY").replace(",", "")) == units
+    for currency, digits in (("USD", 2), ("JPY", 0), ("KWD", 3)):
+        plain = plain_minor(units, currency)
+        assert Decimal(plain) == Decimal(units).scaleb(-digits)
+        assert len(plain.partition(".")[2]) == digits
+        assert format_minor(units, currency) == f"{Decimal(plain):,}"
+    assert format_minor(-123456, "USD") == "-1,234.56"

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from gatemeter.schemas.tables import BUCKETS, METERS
-from gatemeter.sinks.reports.cents import format_minor
+from gatemeter.sinks.reports.cents import plain_minor
 from gatemeter.sinks.reports.money import text_of
 from gatemeter.sinks.reports.statement import COMPONENTS
 from gatemeter.sinks.spreadsheets import defused
@@ -105,7 +105,7 @@ def _description(statement: Statement, usage_period: str, cause: str, is_reversa
 
 
 def _money(units: int, currency: str) -> str:
-    return format_minor(units, currency).replace(",", "") if units else ""
+    return plain_minor(units, currency) if units else ""
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from gatemeter.cli.statement.parts import BY, section_parts
 from gatemeter.cli.statement_data import converted_json, statement_json
-from gatemeter.sinks.reports.cents import format_minor
+from gatemeter.sinks.reports.cents import plain_minor
 from gatemeter.sinks.reports.converted import ConvertedLine
 from gatemeter.sinks.reports.money import text_of
 from gatemeter.sinks.statements.beside import Adjustment, PriceSource
@@ -90,7 +90,7 @@ def _part(part: Part, names: tuple[str, ...], currency: str) -> dict[str, Any]:
         "tokens": part.tokens,
         "unpriced_tokens": part.unpriced,
         "total": text_of(part.pico),
-        "rounded": format_minor(part.cents, currency),
+        "rounded": plain_minor(part.cents, currency),
     }
 
 
@@ -142,7 +142,7 @@ def _allocation(allocation: Allocation) -> dict[str, Any]:
                 "currency": line.currency,
                 **{name: text_of(pico) for name, pico in line.pico.items()},
                 "after_allocation": text_of(line.total(line.pico)),
-                "rounded": format_minor(line.total(line.cents), line.currency),
+                "rounded": plain_minor(line.total(line.cents), line.currency),
             }
             for line in allocation.lines
         ],

@@ -8,6 +8,7 @@ or more: 0.4 + 0.4 + 0.2 cents are a total of 1 cent, which goes to the first li
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
@@ -50,8 +51,13 @@ def apportion(
 
 
 def format_minor(units: int, currency: str) -> str:
-    """Whole smallest units as text with the currency's digits: 123456 USD cents → '1,234.56'."""
+    """Whole smallest units for people, with the currency's digits: 123456 USD cents → '1,234.56'."""
+    return f"{Decimal(plain_minor(units, currency)):,}"
+
+
+def plain_minor(units: int, currency: str) -> str:
+    """The same for machines: 123456 USD cents → '1234.56'."""
     digits = minor_digits(currency)
     whole, rest = divmod(abs(units), 10**digits)
     fraction = f".{rest:0{digits}}" if digits else ""
-    return f"{'-' if units < 0 else ''}{whole:,}{fraction}"
+    return f"{'-' if units < 0 else ''}{whole}{fraction}"
