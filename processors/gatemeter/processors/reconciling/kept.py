@@ -131,30 +131,14 @@ class KeptFinding:
     evidence: Mapping[str, Any]
 
 
-# As the view reconciliation_status says it, also of a run without any line: then both sides are nothing.
 _RUNS: Final = """
-WITH
-    posted AS
-    (
-        SELECT run_id, takes_back FROM reconciliation_postings FINAL
-        WHERE correction_run = '' OR correction_run IN (SELECT run_id FROM commits)
-    ),
-    runs AS
-    (
-        SELECT *, max(run_id) OVER (PARTITION BY provider, period, workload_class) AS newest
-        FROM reconciliation_runs FINAL
-    )
-SELECT run_id, made_at, made_by, provider, period, workload_class, currency, provider_cost, estimated_cost,
-    invoiced, causes, settings,
-    multiIf(
-        run_id IN (SELECT run_id FROM posted WHERE NOT takes_back)
-            AND run_id NOT IN (SELECT run_id FROM posted WHERE takes_back), 'accepted',
-        run_id = newest, 'open',
-        'superseded') AS state
-FROM runs
-WHERE ({run:String} = '' OR run_id = {run:String}) AND ({provider:String} = '' OR provider = {provider:String})
+SELECT r.run_id AS run_id, made_at, made_by, provider, period, workload_class, currency, provider_cost, estimated_cost,
+    invoiced, causes, settings, s.state AS state
+FROM (SELECT * FROM reconciliation_runs FINAL) AS r
+INNER JOIN reconciliation_states AS s ON r.run_id = s.run_id
+WHERE ({run:String} = '' OR r.run_id = {run:String}) AND ({provider:String} = '' OR provider = {provider:String})
     AND ({period:String} = '' OR period = {period:String})
-ORDER BY run_id DESC
+ORDER BY r.run_id DESC
 """
 _FINDINGS: Final = """
 SELECT line, cause, action, billing_day AS day, scope, model, token_type, service_tier, workload_class, quantity,

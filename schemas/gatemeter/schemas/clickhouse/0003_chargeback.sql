@@ -248,39 +248,35 @@ CREATE OR REPLACE VIEW unsealed_of AS
 WITH
     (SELECT max(posted_hour) FROM seals) AS sealed_hour,
     sealed_hour = toDateTime64(0, 6, 'UTC') AS nothing_sealed
-SELECT 'usage' AS kind, gateway_id, request_id AS id
-FROM usage_facts
-PREWHERE tenant_id = {tenant:String}
-WHERE usage_hour >= {first_hour:DateTime64(6, 'UTC')} AND usage_hour <= {last_hour:DateTime64(6, 'UTC')}
-    AND (nothing_sealed OR (gateway_id, request_id) IN
-    (
-        SELECT gateway_id, request_id FROM usage_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
-    ))
+SELECT 'usage' AS kind, gateway_id, id
+FROM
+(
+    SELECT gateway_id, request_id AS id
+    FROM usage_facts
+    PREWHERE tenant_id = {tenant:String}
+    WHERE usage_hour >= {first_hour:DateTime64(6, 'UTC')} AND usage_hour <= {last_hour:DateTime64(6, 'UTC')}
+    UNION ALL
+    SELECT gateway_id, request_id AS id FROM corrections WHERE target = 'usage' AND tenant_id = {tenant:String}
+)
+WHERE nothing_sealed OR (gateway_id, id) IN
+(
+    SELECT gateway_id, request_id FROM usage_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
+)
 UNION ALL
-SELECT 'usage' AS kind, gateway_id, request_id AS id
-FROM corrections
-WHERE target = 'usage' AND tenant_id = {tenant:String}
-    AND (nothing_sealed OR (gateway_id, request_id) IN
-    (
-        SELECT gateway_id, request_id FROM usage_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
-    ))
-UNION ALL
-SELECT 'decision' AS kind, gateway_id, decision_id AS id
-FROM policy_facts
-PREWHERE tenant_id = {tenant:String}
-WHERE usage_hour >= {first_hour:DateTime64(6, 'UTC')} AND usage_hour <= {last_hour:DateTime64(6, 'UTC')}
-    AND (nothing_sealed OR (gateway_id, decision_id) IN
-    (
-        SELECT gateway_id, decision_id FROM policy_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
-    ))
-UNION ALL
-SELECT 'decision' AS kind, gateway_id, request_id AS id
-FROM corrections
-WHERE target = 'decision' AND tenant_id = {tenant:String}
-    AND (nothing_sealed OR (gateway_id, request_id) IN
-    (
-        SELECT gateway_id, decision_id FROM policy_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
-    ));
+SELECT 'decision' AS kind, gateway_id, id
+FROM
+(
+    SELECT gateway_id, decision_id AS id
+    FROM policy_facts
+    PREWHERE tenant_id = {tenant:String}
+    WHERE usage_hour >= {first_hour:DateTime64(6, 'UTC')} AND usage_hour <= {last_hour:DateTime64(6, 'UTC')}
+    UNION ALL
+    SELECT gateway_id, request_id AS id FROM corrections WHERE target = 'decision' AND tenant_id = {tenant:String}
+)
+WHERE nothing_sealed OR (gateway_id, id) IN
+(
+    SELECT gateway_id, decision_id FROM policy_facts WHERE NOT nothing_sealed AND posted_hour > sealed_hour
+);
 
 -- What is charged, line by line: every attempt, every decision and every free correction once. The basis of all
 -- chargeback views. Requests with a row in an hour that is not sealed yet are read from the facts, all others from the

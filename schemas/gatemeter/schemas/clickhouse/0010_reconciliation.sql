@@ -83,21 +83,25 @@ CREATE TABLE IF NOT EXISTS reconciliation_postings
 ENGINE = ReplacingMergeTree
 ORDER BY (run_id, correction_run);
 
--- Where each reconciliation stands: a row a run and scope. A run is superseded by a later one of the same provider, period and
--- workload class, and accepted where its postings are committed.
+-- What became of each run: superseded by a later one of the same provider, period and workload class, accepted where its
+-- postings are committed.
+CREATE OR REPLACE VIEW reconciliation_states AS
+WITH posted AS
+(
+    SELECT run_id, takes_back FROM reconciliation_postings FINAL
+    WHERE correction_run = '' OR correction_run IN (SELECT run_id FROM commits)
+)
+SELECT
+    run_id,
+    multiIf(
+        run_id IN (SELECT run_id FROM posted WHERE NOT takes_back)
+            AND run_id NOT IN (SELECT run_id FROM posted WHERE takes_back), 'accepted',
+        run_id = max(run_id) OVER (PARTITION BY provider, period, workload_class), 'open',
+        'superseded') AS state
+FROM (SELECT run_id, provider, period, workload_class FROM reconciliation_runs FINAL);
+
+-- Where each reconciliation stands: a row a run and scope.
 CREATE OR REPLACE VIEW reconciliation_status AS
-WITH
-    posted AS
-    (
-        SELECT run_id, takes_back FROM reconciliation_postings FINAL
-        WHERE correction_run = '' OR correction_run IN (SELECT run_id FROM commits)
-    ),
-    (SELECT groupArray((provider, period, workload_class, newest)) FROM
-        (
-            SELECT provider, period, workload_class, max(run_id) AS newest
-            FROM reconciliation_runs FINAL
-            GROUP BY provider, period, workload_class
-        )) AS newest_runs
 SELECT
     r.run_id AS run_id,
     r.provider AS provider,
@@ -105,11 +109,7 @@ SELECT
     r.period AS period,
     r.workload_class AS workload_class,
     r.currency AS currency,
-    multiIf(
-        r.run_id IN (SELECT run_id FROM posted WHERE NOT takes_back)
-            AND r.run_id NOT IN (SELECT run_id FROM posted WHERE takes_back), 'accepted',
-        has(newest_runs, (r.provider, r.period, r.workload_class, r.run_id)), 'open',
-        'superseded') AS state,
+    s.state AS state,
     r.made_at AS made_at,
     l.provider_cost AS provider_cost,
     l.invoiced AS invoiced,
@@ -141,4 +141,5 @@ INNER JOIN
         FROM reconciliation_findings FINAL
     )
     GROUP BY run_id, scope
-) AS l ON r.run_id = l.run_id;
+) AS l ON r.run_id = l.run_id
+INNER JOIN reconciliation_states AS s ON r.run_id = s.run_id;

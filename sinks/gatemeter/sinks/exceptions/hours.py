@@ -8,15 +8,15 @@ from typing import Final
 from clickhouse_connect.driver.client import Client
 
 from gatemeter.sinks.exceptions.look import FACTS, MEMORY
-from gatemeter.sinks.exceptions.thresholds import BASELINE_DAYS
+from gatemeter.sinks.exceptions.thresholds import BASELINE_DAYS, NUMBERS
 from gatemeter.sinks.failures import FAILURES, sink_error
 from gatemeter.sinks.rows import insert_rows
 
 SETTLED: Final = timedelta(hours=6)
 """A day that was written less than this after its end is written again: late facts still reached it."""
 
-NETWORKS: Final = 101
-"""So many networks of clients are kept of an hour and credential: one more than a credential may usually have."""
+NETWORKS: Final = NUMBERS["known_networks_max"][2] + 1
+"""So many networks of clients are kept of an hour and credential: one more than any tenant may take for usual."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE: Final = timedelta(days=1)
