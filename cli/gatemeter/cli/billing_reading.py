@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from decimal import Decimal
 from typing import Annotated, Any, Final
@@ -18,7 +16,7 @@ from gatemeter.cli.screen import cell, plain_table
 from gatemeter.sinks.billing import stored
 from gatemeter.sinks.billing.lines import CONTENTS
 from gatemeter.sinks.clickhouse import connect
-from gatemeter.sinks.spreadsheets import csv_cell
+from gatemeter.sinks.spreadsheets import csv_text
 
 _SHORT: Final = 12
 _REJECTED: Final = 100
@@ -136,7 +134,7 @@ def billing_lines(
     if as_json:
         typer.echo(json.dumps([_plain(line) for line in shown]))
     elif as_csv:
-        typer.echo(_csv(shown), nl=False)
+        typer.echo(csv_text(stored.LINE_COLUMNS, map(_plain, shown)), nl=False)
     else:
         _print_lines(shown)
     if len(lines) > limit:
@@ -217,11 +215,3 @@ def _plain(row: stored.Row) -> dict[str, Any]:
         for name, value in row.items()
         if name != "imported_at"
     }
-
-
-def _csv(lines: list[stored.Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, stored.LINE_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: csv_cell(value) for name, value in _plain(line).items()} for line in lines)
-    return text.getvalue()

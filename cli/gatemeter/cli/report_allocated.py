@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,7 +17,7 @@ from gatemeter.sinks.reports.allocating import Allocated, Party
 from gatemeter.sinks.reports.allocation import AllocatedLine, allocation
 from gatemeter.sinks.reports.cents import format_minor, plain_minor
 from gatemeter.sinks.reports.money import text_of
-from gatemeter.sinks.spreadsheets import csv_cell
+from gatemeter.sinks.spreadsheets import csv_text
 
 
 def print_allocation(client: Client, tenant: str, month: str, *, as_json: bool, as_csv: bool) -> None:
@@ -94,14 +92,13 @@ def _line(line: AllocatedLine) -> dict[str, Any]:
 
 
 def _csv(lines: Sequence[AllocatedLine]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("month", "kind", "id", "currency", "own", "out", "in", "total"))
+    columns = ("month", "kind", "id", "currency", "own", "out", "in", "total")
+    rows = []
     for line in lines:
         amounts = (text_of(line.pico[side]) for side in ("own", "out", "in"))
-        party = map(csv_cell, line.party)
-        writer.writerow((f"{line.month:%Y-%m}", *party, line.currency, *amounts, text_of(line.total(line.pico))))
-    return out.getvalue()
+        values = (f"{line.month:%Y-%m}", *line.party, line.currency, *amounts, text_of(line.total(line.pico)))
+        rows.append(dict(zip(columns, values, strict=True)))
+    return csv_text(columns, rows)
 
 
 def allocation_tables(lines: Sequence[AllocatedLine], allocated: Allocated) -> Iterator[Table]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -12,7 +10,7 @@ from gatemeter.sinks.reports.cents import plain_minor
 from gatemeter.sinks.reports.converted import ConvertedLine, ConvertedSettlement
 from gatemeter.sinks.reports.money import text_of
 from gatemeter.sinks.reports.statement import AMOUNTS, StatementLine
-from gatemeter.sinks.spreadsheets import csv_cell
+from gatemeter.sinks.spreadsheets import csv_text
 from gatemeter.sinks.terms.commitments import Settlement
 from gatemeter.sinks.terms.exchange import Conversion
 from gatemeter.sinks.terms.months import utc_text
@@ -95,16 +93,11 @@ def _converted_columns(converted: dict[str, Any] | None) -> dict[str, Any]:
     if converted is None:
         return {}
     rate = converted.pop("rate") or {}
-    columns = {f"in_currency_{name}": value.replace(",", "") for name, value in converted.items() if name != "currency"}
+    columns = {f"in_currency_{name}": value for name, value in converted.items() if name != "currency"}
     return {"in_currency": converted["currency"], **columns} | {f"fx_{name}": value for name, value in rate.items()}
 
 
 def _csv(*groups: Sequence[dict[str, Any]]) -> str:
     rows = [row for group in groups for row in group]
-    out = io.StringIO()
-    if rows:
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        writer = csv.DictWriter(out, fieldnames=columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
-    return out.getvalue()
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return csv_text(columns, rows) if rows else ""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -12,7 +9,7 @@ from gatemeter.schemas.tables import BUCKETS, METERS
 from gatemeter.sinks.reports.cents import plain_minor
 from gatemeter.sinks.reports.money import text_of
 from gatemeter.sinks.reports.statement import COMPONENTS
-from gatemeter.sinks.spreadsheets import defused
+from gatemeter.sinks.spreadsheets import csv_text, defused
 from gatemeter.sinks.statements import focus
 from gatemeter.sinks.statements.journal import Accounts, journal
 from gatemeter.sinks.statements.lines import BilledLine
@@ -60,7 +57,7 @@ def lines_csv(statement: Statement) -> str:
             row |= {name: sum(line.tokens[name] for line in lines) for name in (*BUCKETS, *METERS)}
             row |= {name: text_of(sum(line.pico[name] for line in lines)) for name in _AMOUNTS}
             rows.append(row)
-    return _csv(LINE_COLUMNS, rows)
+    return csv_text(LINE_COLUMNS, rows)
 
 
 def focus_csv(statement: Statement, prices: focus.Prices) -> str:
@@ -69,7 +66,7 @@ def focus_csv(statement: Statement, prices: focus.Prices) -> str:
         {name: value if name in _NUMBERS else defused(value) for name, value in row.items()}
         for row in focus.focus_rows(statement, prices)
     )
-    return _csv(focus.COLUMNS, rows)
+    return csv_text(focus.COLUMNS, rows)
 
 
 def journal_csv(statement: Statement, accounts: Accounts) -> str:
@@ -94,7 +91,7 @@ def journal_csv(statement: Statement, accounts: Accounts) -> str:
         }
         for line in journal(statement, accounts)
     ]
-    return _csv(JOURNAL_COLUMNS, rows)
+    return csv_text(JOURNAL_COLUMNS, rows)
 
 
 def _description(statement: Statement, usage_period: str, cause: str, is_reversal: bool) -> str:
@@ -106,11 +103,3 @@ def _description(statement: Statement, usage_period: str, cause: str, is_reversa
 
 def _money(units: int, currency: str) -> str:
     return plain_minor(units, currency) if units else ""
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
