@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from gatemeter.cli import clickhouse_options as ch
-from gatemeter.cli.clickhouse_options import FAILURES, OptionError, console, settings
+from gatemeter.cli.clickhouse_options import FAILURES, OptionError, console, reading
 from gatemeter.cli.one_line import errors, one_line_errors_of
 from gatemeter.cli.screen import cell, plain_table
 from gatemeter.sinks.billing import (
@@ -29,7 +29,6 @@ from gatemeter.sinks.billing import (
 from gatemeter.sinks.billing.importing import SHOWN
 from gatemeter.sinks.billing.mapping import Covers
 from gatemeter.sinks.billing.writing import Known
-from gatemeter.sinks.clickhouse import connect
 
 _MIB: Final = 2**20
 _RAW_SHOWN: Final = 120
@@ -79,8 +78,7 @@ def billing_import(
     """
     order = _order(files, form, mapping, calendar, account, covers, max_unpacked_mib)
     identity = identify(order)
-    client = connect(settings(url, user, password, password_file, database))
-    try:
+    with reading(url, user, password, password_file, database) as client:
         writer = BillingWriter(client)
         known = writer.known(identity.import_id)
         if known is not None:
@@ -92,8 +90,6 @@ def billing_import(
             names = ", ".join(path.name for path in files)
             now_us = time.time_ns() // 1_000
             writer.finish(identity, outcome, file_name=names, imported_by=by or getpass.getuser(), now_us=now_us)
-    finally:
-        client.close()
     _say(outcome, "" if why else "imported", as_json=as_json)
     if why:
         raise NotImported(why)

@@ -15,7 +15,6 @@ from gatemeter.cli.commitments import check_period
 from gatemeter.cli.screen import cell, plain_table
 from gatemeter.sinks.billing import stored
 from gatemeter.sinks.billing.lines import CONTENTS
-from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.spreadsheets import csv_text
 
 _SHORT: Final = 12
@@ -44,11 +43,8 @@ def billing_list(
 
     Example: gatemeter billing list --provider openai
     """
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         imports = stored.imports(client, provider=provider)
-    finally:
-        client.close()
     if as_json:
         typer.echo(json.dumps([_plain(row) for row in imports]))
         return
@@ -82,14 +78,11 @@ def billing_show(
 
     Example: gatemeter billing show 3f9a1c
     """
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         row = _one(client, import_id)
         accounts = stored.accounts(client, row["import_id"])
         totals = stored.totals(client, row["import_id"])
         rejected = stored.rejected(client, row["import_id"], _REJECTED)
-    finally:
-        client.close()
     if as_json:
         parts = {"accounts": accounts, "totals": totals, "rejected_rows": rejected}
         typer.echo(json.dumps(_plain(row) | {name: [_plain(entry) for entry in part] for name, part in parts.items()}))
@@ -123,13 +116,10 @@ def billing_lines(
         raise OptionError(f"--content: must be one of {', '.join(CONTENTS)}, got {content!r}")
     if period:
         check_period(period)
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         start = _one(client, import_id)["import_id"] if import_id else ""
         asked = {"provider": provider, "account": account, "content": content, "period": period, "start": start}
         lines = stored.lines(client, **asked, limit=limit + 1)
-    finally:
-        client.close()
     shown = lines[:limit]
     if as_json:
         typer.echo(json.dumps([_plain(line) for line in shown]))

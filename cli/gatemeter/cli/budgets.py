@@ -41,11 +41,8 @@ def budgets_status(
     Example: gatemeter budgets status --period 2026-11
     """
     now_us, chosen = _chosen(period)
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         _print(budget_statuses(client, chosen, now_us), as_json)
-    finally:
-        client.close()
 
 
 @ch.one_line_errors

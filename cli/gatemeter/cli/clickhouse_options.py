@@ -79,9 +79,12 @@ def patient(where: ClickHouseSettings) -> ClickHouseSettings:
 
 
 @contextmanager
-def reading(url: str, user: str, password: str, password_file: Path | None, database: str) -> Iterator[Client]:
-    """A connection to ClickHouse, closed at the end. Raises `OptionError`."""
-    client = connect(settings(url, user, password, password_file, database))
+def reading(
+    url: str, user: str, password: str, password_file: Path | None, database: str, *, patiently: bool = False
+) -> Iterator[Client]:
+    """A connection to ClickHouse, closed at the end; `patiently`: for reading months. Raises `OptionError`."""
+    where = settings(url, user, password, password_file, database)
+    client = connect(patient(where) if patiently else where)
     try:
         yield client
     finally:

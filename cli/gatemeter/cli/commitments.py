@@ -11,7 +11,6 @@ import typer
 from gatemeter.cli import clickhouse_options as ch
 from gatemeter.cli.clickhouse_options import OptionError, console
 from gatemeter.cli.settlement_tables import settlement_json, settlement_tables
-from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.reports.commitments import settlements
 from gatemeter.sinks.terms.months import month_of
 
@@ -32,11 +31,8 @@ def commitments_status(
     """
     if period:
         check_period(period)
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         lines = settlements(client, period, time.time_ns() // 1_000)
-    finally:
-        client.close()
     if as_json:
         typer.echo(json.dumps([settlement_json(line) for line in lines]))
         return

@@ -21,7 +21,6 @@ from gatemeter.processors.corrections.runs import Run, all_runs
 from gatemeter.processors.metadata.operators import load_operator_keys
 from gatemeter.processors.sealing.hours import utc
 from gatemeter.schemas.partitions import EVENTS_TOPIC
-from gatemeter.sinks.clickhouse import connect
 
 
 @one_line_errors
@@ -51,15 +50,12 @@ def corrections_list(
     Example: gatemeter corrections list --bootstrap kafka:9092 --operator-keys operators.json
     """
     trusted = load_operator_keys(operator_keys) if bootstrap else {}
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         pending: dict[str, PendingCommit] = {}
         if bootstrap:
             kafka = Kafka(bootstrap, ops.client_settings(kafka_config))
             pending = pending_commits(kafka, client, events_topic, trusted)
         runs = all_runs(client)
-    finally:
-        client.close()
     rows = [
         {
             "run": run.run_id,

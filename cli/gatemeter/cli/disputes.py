@@ -17,7 +17,6 @@ from gatemeter.cli.one_line import one_line_errors_of
 from gatemeter.cli.screen import plain_table
 from gatemeter.cli.statement.as_json import whole_json
 from gatemeter.processors.explaining.explanation import explain
-from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.reports.requests import gateways_of, read_requests
 from gatemeter.sinks.statements import disputes
 from gatemeter.sinks.statements.disputes import Disputed, DisputeError
@@ -65,8 +64,7 @@ def dispute_open(
     if gateway and statement:
         raise ch.OptionError("--gateway: must be given beside REQUEST_ID only")
     now_us = time.time_ns() // 1_000
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         if statement:
             disputed = _statement(statement)
             evidence = _statement_evidence(client, disputed, now_us)
@@ -74,8 +72,6 @@ def dispute_open(
             disputed = disputes.disputed_request(client, _gateway(client, request_id, gateway), request_id)
             evidence = _request_evidence(client, disputed, now_us)
         dispute_id, digest = disputes.open_dispute(client, disputed, evidence, reason=reason, by=by, now_us=now_us)
-    finally:
-        client.close()
     if as_json:
         typer.echo(json.dumps({"dispute": dispute_id, "evidence_digest": digest, "tenant_id": disputed.tenant_id}))
         return
@@ -95,11 +91,8 @@ def dispute_show(
 
     Example: gatemeter dispute show 20261124T123444Z-5f0c1a2b3c4d
     """
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         row, evidence = disputes.evidence_of(client, dispute)
-    finally:
-        client.close()
     typer.echo(json.dumps(_plain(row) | {"evidence": json.loads(evidence)}, indent=1))
 
 
@@ -127,14 +120,11 @@ def dispute_resolve(
     if uphold != bool(correction):
         raise ch.OptionError("--correction: must be given beside --uphold, and beside it only")
     now_us = time.time_ns() // 1_000
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         if uphold:
             disputes.uphold(client, dispute, run_id=correction, reason=reason, by=by, now_us=now_us)
         else:
             disputes.reject(client, dispute, reason=reason, by=by, now_us=now_us)
-    finally:
-        client.close()
     how = f"upheld by run {correction}" if uphold else "rejected"
     ch.console.print(f"dispute {dispute} is {how}; it is on the next statement", markup=False)
 
@@ -157,11 +147,8 @@ def dispute_list(
     """
     if period:
         _month(period, "--period")
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         found = disputes.list_disputes(client, tenant=tenant, period=period, state=state.value if state else "")
-    finally:
-        client.close()
     if as_json:
         typer.echo(json.dumps([_plain(row) for row in found]))
         return

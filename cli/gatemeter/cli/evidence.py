@@ -18,7 +18,6 @@ from gatemeter.processors.metadata.entries import MetadataError
 from gatemeter.processors.metadata.operators import load_operator_keys
 from gatemeter.schemas.partitions import SEALS_TOPIC
 from gatemeter.schemas.signing import OperatorKey, SecretsError
-from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.evidence_pack.answers import ask, bound_of, period_of
 from gatemeter.sinks.evidence_pack.controls import ControlsError, load_controls
 from gatemeter.sinks.evidence_pack.files import Found, files_of, write_files
@@ -68,12 +67,9 @@ def evidence(
     mapping = load_controls(controls)
     key = OperatorKey.load(operator_key) if operator_key else None
     keys = load_operator_keys(sealers) if sealers else None
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         computed = {"seal-chain": UNCHECKED if keys is None else _chain(client, keys)}
         found = Found(mapping, month, bound_of(client, month), list(ask(client, mapping, month, computed)))
-    finally:
-        client.close()
     if as_json:
         typer.echo(json.dumps(found.as_json(), ensure_ascii=False))
     else:

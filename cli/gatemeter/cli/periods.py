@@ -74,13 +74,10 @@ def periods_status(
     Example: gatemeter periods status --period 2026-11
     """
     _check_period(period)
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         months = month_states(client)
         chosen = period or next((month.period for month in months if month.state != "closed"), "")
         points = open_points(client, chosen) if chosen else []
-    finally:
-        client.close()
     if as_json:
         typer.echo(json.dumps({"months": [_month_json(month) for month in months], "period": chosen, **_plain(points)}))
         return

@@ -28,7 +28,6 @@ from gatemeter.processors.pricing.unpriced import Lack
 from gatemeter.processors.rating.check import Ending, RateCheck, Unpriced
 from gatemeter.processors.sealing.hours import utc
 from gatemeter.schemas.partitions import METADATA_TOPIC
-from gatemeter.sinks.clickhouse import connect
 
 SHOWN_ENDINGS: Final = 20
 """Rates about to end that the table shows; `--json` has all."""
@@ -65,12 +64,9 @@ def rates_check(
     if card is not None:
         given = card_of_file(card)
         now, priced_at_us = build_view([given]), max(at_us, given.effective_from_us)
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         check = RateCheck(client, log, now, at_us, days, priced_at_us=priced_at_us)
         unpriced, endings = check.unpriced(), check.endings()
-    finally:
-        client.close()
     if as_json:
         typer.echo(json.dumps(check_json(days, unpriced, endings)))
     else:

@@ -35,7 +35,6 @@ from gatemeter.processors.rating.preview import SHOWN, Preview, PreviewLine, Sid
 from gatemeter.processors.sealing.periods import is_period
 from gatemeter.schemas.codec import Decoded
 from gatemeter.schemas.partitions import METADATA_TOPIC
-from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.reports.money import text_of
 
 
@@ -68,12 +67,9 @@ def rates_preview(
     cards = None if card is None else [card_of_file(card)]
     log = read_published(bootstrap, operator_keys, kafka_config, metadata_topic).log
     plans = None if plan is None else plans_of_file(plan, log.view(log.loaded_to))
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         preview = Preview(client, Pricer(log, cards, plans), UsageHours(*month_bounds(period)))
         preview.run()
-    finally:
-        client.close()
     if as_json:
         typer.echo(json.dumps(preview_json(period, preview)))
     else:

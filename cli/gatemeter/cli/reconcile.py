@@ -22,7 +22,6 @@ from gatemeter.processors.reconciling.kept import keep, kept_findings, kept_run
 from gatemeter.processors.reconciling.running import Run, Wanted, reconcile
 from gatemeter.processors.reconciling.settings import ReconcileError, settings_of
 from gatemeter.processors.reconciling.using import Coverage, coverage, paths_of
-from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.reports.money import text_of
 from gatemeter.sinks.terms.exchange import NoRate
 
@@ -60,8 +59,7 @@ def reconcile_command(
 
     Example: gatemeter reconcile --provider openai --period 2026-10
     """
-    client = connect(ch.patient(ch.settings(url, user, password, password_file, database)))
-    try:
+    with ch.reading(url, user, password, password_file, database, patiently=True) as client:
         run = _run(client, provider, period, settings_file, workload_class, currency)
         keep(client, run, getpass.getuser())
         if as_json:
@@ -71,8 +69,6 @@ def reconcile_command(
         console.print(findings_table(kept_findings(client, run.run_id), run.currency, most=10))
         for note in _notes(run):
             console.print(note, markup=False)
-    finally:
-        client.close()
 
 
 @one_line_errors
@@ -95,12 +91,9 @@ def coverage_command(
 
     Example: gatemeter coverage --provider openai --period 2026-10
     """
-    client = connect(ch.patient(ch.settings(url, user, password, password_file, database)))
-    try:
+    with ch.reading(url, user, password, password_file, database, patiently=True) as client:
         run = _run(client, provider, period, settings_file, workload_class, currency)
         found = coverage(run, paths_of(client, run.span, run.settings, run.grain, run.currency))
-    finally:
-        client.close()
     if as_json:
         typer.echo(json.dumps({"currency": run.currency, **_coverage_json(found)}))
         return

@@ -49,11 +49,8 @@ def reconciliations_list(
 
     Example: gatemeter reconciliations list --period 2026-10
     """
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         runs = kept_runs(client, provider, period)
-    finally:
-        client.close()
     if as_json:
         typer.echo(json.dumps([run_json(run) for run in runs]))
     elif runs:
@@ -80,12 +77,9 @@ def reconciliations_show(
     """
     if cause and cause not in BY_NAME:
         raise ReconcileError(f"--cause must be one of {', '.join(BY_NAME)}, got {cause!r}")
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         run = kept_run(client, run_id)
         found = [each for each in kept_findings(client, run_id) if cause in ("", each.cause)]
-    finally:
-        client.close()
     if as_json:
         typer.echo(json.dumps(run_json(run, found)))
         return
@@ -108,14 +102,11 @@ def reconciliations_compare(
 
     Example: gatemeter reconciliations compare R20261103T091500Z-5f0c1a2b3c4d5e6f R20261110T091500Z-0a1b2c3d4e5f6071
     """
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         first, second = kept_run(client, before), kept_run(client, after)
         if (first.provider, first.currency) != (second.provider, second.currency):
             raise ReconcileError("two runs of one provider and currency must be given")
         found = changes(kept_findings(client, before), kept_findings(client, after))
-    finally:
-        client.close()
     if as_json:
         plain = [
             {
@@ -152,12 +143,9 @@ def reconciliations_rates(
     Example: gatemeter reconciliations rates R20261103T091500Z-5f0c1a2b3c4d5e6f --card-id oct-invoice --output
     rates.yaml
     """
-    client = connect(ch.settings(url, user, password, password_file, database))
-    try:
+    with ch.reading(url, user, password, password_file, database) as client:
         run = kept_run(client, run_id)
         text = rates_file(client, run, card_id)
-    finally:
-        client.close()
     try:
         output.write_text(text, "utf-8")
     except OSError as error:

@@ -20,11 +20,10 @@ from gatemeter.cli.clickhouse_options import (
     User,
     console,
     one_line_errors,
-    settings,
+    reading,
 )
 from gatemeter.cli.screen import plain_table
 from gatemeter.processors.sealing.hours import utc
-from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.reports.money import text_of
 from gatemeter.sinks.reports.statement import check_month
 from gatemeter.sinks.reports.unattributed import Waiting
@@ -49,11 +48,8 @@ def tenants_unattributed(
         check_month(month)
     except ValueError as error:
         raise OptionError(f"--{error}") from error
-    client = connect(settings(url, user, password, password_file, database))
-    try:
+    with reading(url, user, password, password_file, database) as client:
         found = waiting_usage(client, month=month)
-    finally:
-        client.close()
     if as_json:
         typer.echo(json.dumps([_json(each) for each in found]))
         return

@@ -16,7 +16,6 @@ from gatemeter.cli import clickhouse_options as ch
 from gatemeter.cli.statement.as_csv import focus_csv, journal_csv, lines_csv
 from gatemeter.cli.statement.as_json import whole_json
 from gatemeter.cli.statement.page import page
-from gatemeter.sinks.clickhouse import connect
 from gatemeter.sinks.reports.converted import ConvertedLine, Converter
 from gatemeter.sinks.statements.beside import is_known, token_prices
 from gatemeter.sinks.statements.journal import EXPENSE, RECOVERY, Accounts
@@ -65,16 +64,13 @@ def statement(
     _check(tenant, form, currency)
     accounts = _accounts(expense_account, recovery_account)
     now_us = time.time_ns() // 1_000
-    client = connect(ch.patient(ch.settings(url, user, password, password_file, database)))
-    try:
+    with ch.reading(url, user, password, password_file, database, patiently=True) as client:
         read = read_statement(client, tenant, month, now_us)
         if not read.sections and not is_known(client, tenant):
             raise ch.OptionError(
                 f"--tenant: must be registered or have usage (gatemeter tenants list), got {tenant[:100]!r}"
             )
         text = _text(client, read, form, currency, now_us, accounts)
-    finally:
-        client.close()
     if output is None:
         typer.echo(text, nl=False)
         return
